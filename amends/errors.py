@@ -1,0 +1,162 @@
+"""Everything Amends raises on purpose, in one tree.
+
+AmendsError
+├── Refused                      a rule said no; facts attached; never retried
+├── InvalidInput                 a field of what was handed in is wrong; names the field
+├── MessageError                 a command or event can't be read or declared
+│   ├── UnknownMessage           no code is registered under this name
+│   ├── DuplicateMessage         two classes claim one name
+│   ├── MessageFromTheFuture     stored by newer code than this
+│   └── MissingUpcaster          a step from an old version to the next is not declared
+├── StoreError                   the event store could not do it
+│   ├── Conflict                 the stream moved on while the command was decided
+│   └── CommandIdReused          one command id, two different commands
+├── SagaError                    a saga did not end the way it was asked to
+│   ├── SagaCancelled            somebody asked it to stop
+│   └── UndoFailed               a step's undo was refused
+├── ProjectionError              a projection can't go on
+│   ├── Superseded               another holder has moved the checkpoint
+│   └── UnreadableBatch          an event in the feed can't be read or applied
+└── StartupError                 something needed is missing, taken or already running
+    ├── AlreadyRunning           these data already have a holder
+    ├── PortTaken                somebody else listens there
+    └── ServerFailed             a server did not start, or ended unexpectedly
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "AlreadyRunning",
+    "AmendsError",
+    "CommandIdReused",
+    "Conflict",
+    "DuplicateMessage",
+    "InvalidInput",
+    "MessageError",
+    "MessageFromTheFuture",
+    "MissingUpcaster",
+    "PortTaken",
+    "ProjectionError",
+    "Refused",
+    "SagaCancelled",
+    "SagaError",
+    "ServerFailed",
+    "StartupError",
+    "StoreError",
+    "Superseded",
+    "UndoFailed",
+    "UnknownMessage",
+    "UnreadableBatch",
+]
+
+
+class AmendsError(Exception):
+    """Root of everything raised on purpose: catch it to catch them all."""
+
+
+class Refused(AmendsError):
+    """The rules do not allow this.
+
+    A rule that says no raises a subclass: its docstring is the message, its keyword arguments are the facts.
+    """
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+        super().__init__(self.message)
+
+    @property
+    def name(self) -> str:
+        """The refusal's stable name, as recorded in the command log."""
+        return type(self).__name__
+
+    @property
+    def message(self) -> str:
+        """The docstring's first paragraph, with the facts behind it."""
+        text = " ".join((type(self).__doc__ or self.name).split("\n\n")[0].split())
+        facts = ", ".join(f"{key}={value}" for key, value in self.facts.items())
+        return f"{text} ({facts})" if facts else text
+
+
+class InvalidInput(AmendsError):
+    """What was handed in can't be right.
+
+    Args:
+        problems: field (dotted path) → what is wrong with it, in the caller's words.
+    """
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        super().__init__("; ".join(f"{field}: {problem}" for field, problem in self.problems.items()))
+
+
+class MessageError(AmendsError):
+    """A command or event can't be read or declared."""
+
+
+class UnknownMessage(MessageError):
+    """No class is registered under this message name."""
+
+
+class DuplicateMessage(MessageError):
+    """Two classes claim one message name."""
+
+
+class MessageFromTheFuture(MessageError):
+    """The message was stored by newer code than this."""
+
+
+class MissingUpcaster(MessageError):
+    """A message class skips a step from an old schema version to the next."""
+
+
+class StoreError(AmendsError):
+    """The event store could not do it."""
+
+
+class Conflict(StoreError):
+    """The stream moved on while the command was being decided."""
+
+
+class CommandIdReused(StoreError):
+    """One command id was used for two different commands."""
+
+
+class SagaError(AmendsError):
+    """A saga did not end the way it was asked to."""
+
+
+class SagaCancelled(SagaError):
+    """Somebody asked the saga to stop before it was done."""
+
+
+class UndoFailed(SagaError):
+    """An undo was refused, so something the saga did still stands."""
+
+
+class ProjectionError(AmendsError):
+    """A projection can't go on."""
+
+
+class Superseded(ProjectionError):
+    """Another holder has moved this projection's checkpoint; this one must stop."""
+
+
+class UnreadableBatch(ProjectionError):
+    """An event in the feed can't be read, or its handler failed."""
+
+
+class StartupError(AmendsError):
+    """Something needed to start is missing, taken or already running."""
+
+
+class AlreadyRunning(StartupError):
+    """These data are already in use by another `amends up`."""
+
+
+class PortTaken(StartupError):
+    """Somebody else listens on the port."""
+
+
+class ServerFailed(StartupError):
+    """A server did not start, or ended when it should not have."""

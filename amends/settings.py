@@ -1,0 +1,40 @@
+"""Every setting of Amends, read from the environment (`AMENDS_...`) in this one place."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseSettings):
+    """What an operator can set; each field is the environment variable `AMENDS_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="AMENDS_", frozen=True, extra="ignore")
+
+    app: str = Field("app:app", description="Where the application's table of contents is: `module:name`.")
+    home: Path = Field(Path(".amends"), description="Folder of the embedded servers' data.")
+
+    database_url: SecretStr | None = Field(
+        None, description="A PostgreSQL of your own (owner of the schema); without it the embedded one is used."
+    )
+    postgres_port: int = Field(0, ge=0, le=65535, description="Port of the embedded PostgreSQL; 0 takes a free one.")
+    pool_size: int = Field(16, ge=1, le=500, description="Most database connections of a process and role.")
+
+    temporal_address: str | None = Field(
+        None, description="host:port of a Temporal server of your own; without it the embedded one is used."
+    )
+    temporal_namespace: str = Field("default", description="Temporal namespace of all sagas.")
+    temporal_port: int = Field(7233, ge=0, le=65535, description="Port of the embedded Temporal; 0 takes a free one.")
+    temporal_ui_port: int = Field(8233, ge=0, le=65535, description="Port of its Web UI; 0 takes a free one.")
+    temporal_ui: str | None = Field(None, description="Address of the Web UI of a Temporal server of your own.")
+    task_queue: str = Field("amends", description="Task queue that workers poll and clients use.")
+
+    mount: Literal["as_written", "inline", "child"] = Field(
+        "as_written", description="Forces sub-processes into the parent's history or into one of their own."
+    )
+    drain_seconds: float = Field(30.0, gt=0, description="How long a worker may finish its work after SIGTERM.")
+    log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log shown.")
