@@ -1,0 +1,1 @@
+"""Amends: durable sagas that put things right."""

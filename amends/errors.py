@@ -24,7 +24,7 @@ AmendsError
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "AlreadyRunning",
@@ -61,21 +61,33 @@ class Refused(AmendsError):
     A rule that says no raises a subclass: its docstring is the message, its keyword arguments are the facts.
     """
 
+    _by_name: ClassVar[dict[str, type["Refused"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        known = Refused._by_name.get(cls.__name__)
+        if known is not None and known.__module__ != cls.__module__:
+            raise DuplicateMessage(
+                f"The refusal {cls.__name__} is declared in {known.__module__} and in {cls.__module__}; rename one"
+            )
+        Refused._by_name[cls.__name__] = cls
+
     def __init__(self, **facts: Any) -> None:
         self.facts = facts
+        self.name = type(self).__name__
+        text = " ".join((type(self).__doc__ or self.name).split("\n\n")[0].split())
+        told = ", ".join(f"{key}={value}" for key, value in facts.items())
+        self.message = f"{text} ({told})" if told else text
         super().__init__(self.message)
 
-    @property
-    def name(self) -> str:
-        """The refusal's stable name, as recorded in the command log."""
-        return type(self).__name__
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Refused.recall, (self.name, self.message, self.facts)
 
-    @property
-    def message(self) -> str:
-        """The docstring's first paragraph, with the facts behind it."""
-        text = " ".join((type(self).__doc__ or self.name).split("\n\n")[0].split())
-        facts = ", ".join(f"{key}={value}" for key, value in self.facts.items())
-        return f"{text} ({facts})" if facts else text
+    @staticmethod
+    def recall(name: str, message: str, facts: Mapping[str, Any]) -> "Refused":
+        """A recorded refusal as an exception again; of a plain `Refused` when no such class is imported."""
+        refused = Refused._by_name.get(name, Refused)(**facts)
+        refused.name, refused.message, refused.args = name, message, (message,)
+        return refused
 
 
 class InvalidInput(AmendsError):

@@ -1,0 +1,127 @@
+"""Aggregates: what may happen to a thing (`decide`) and what it then is (`evolve`), both pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, ClassVar, Generic, Self, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict
+
+from amends.errors import Refused
+from amends.messages import Command, Event
+
+__all__ = ["Aggregate", "Claim", "Decision", "Free"]
+
+C = TypeVar("C", bound=Command)
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Take a value for oneself, at most once in the whole store, in the transaction that appends the events.
+
+    Args:
+        scope: what kind of value, e.g. "customer.email".
+        value: the value; only its hash is stored.
+        otherwise: the refusal when it is taken already; None leaves a taken one as it is, without complaint.
+    """
+
+    scope: str
+    value: str
+    otherwise: Refused | None
+
+
+@dataclass(frozen=True)
+class Free:
+    """Give a claimed value back.
+
+    Args:
+        scope: as claimed.
+        value: as claimed.
+    """
+
+    scope: str
+    value: str
+
+
+Decision = Sequence[Event | Claim | Free]
+"""What a command leads to: events, and values claimed or freed with them."""
+
+
+class Aggregate(BaseModel, Generic[C, E]):
+    """A consistent thing with a stream of its own: `class Order(Aggregate[Commands, Events], category="order")`.
+
+    The fields are the state, all with defaults: a thing that nothing has happened to yet. Keep them bounded: the cost
+    of a command must not grow with what is long over.
+
+    Args:
+        category: what streams of this kind begin with.
+        key: the field of every command that names the thing; the stream is `category-value`.
+        snapshot_version: raise it when the state's fields change their meaning, so that old snapshots are ignored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    category: ClassVar[str] = ""
+    key: ClassVar[str] = ""
+    snapshot_version: ClassVar[int] = 1
+    commands: ClassVar[tuple[type[Command], ...]] = ()
+    events: ClassVar[tuple[type[Event], ...]] = ()
+
+    def __init_subclass__(cls, *, category: str = "", key: str = "", snapshot_version: int = 1, **config: Any) -> None:
+        super().__init_subclass__(**config)
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls, *, category: str = "", key: str = "", snapshot_version: int = 1, **_: Any
+    ) -> None:
+        if not category:
+            return
+        cls.category, cls.key, cls.snapshot_version = category, key, snapshot_version
+        commands, events = next(
+            base.__pydantic_generic_metadata__["args"] for base in cls.__mro__ if _is_parametrised(base)
+        )
+        cls.commands, cls.events = _members(commands), _members(events)
+        for command in cls.commands:
+            if key not in command.model_fields:
+                raise TypeError(f"{command.__qualname__} has no field {key!r}, which names the {cls.__qualname__}")
+
+    def decide(self, command: C) -> Decision:
+        """Say what a command leads to in this state, or raise a `Refused` that says why not."""
+        raise TypeError(f"{type(self).__qualname__} decides nothing; write its decide()")
+
+    def evolve(self, event: E) -> Self:
+        """The state after an event; never refuses, for it has happened."""
+        raise TypeError(f"{type(self).__qualname__} evolves nowhere; write its evolve()")
+
+    def replay(self, events: Iterable[Any]) -> Self:
+        """The state after these events, oldest first."""
+        state = self
+        for event in events:
+            state = state.evolve(event)
+        return state
+
+    def having(self, **changes: Any) -> Self:
+        """This state with some fields changed."""
+        return self.model_copy(update=changes)
+
+    @classmethod
+    def stream_of(cls, command: Command) -> str:
+        """The stream that a command of this aggregate goes to."""
+        return cls.stream(str(getattr(command, cls.key)))
+
+    @classmethod
+    def stream(cls, key: str) -> str:
+        """The stream of the thing with this key."""
+        return f"{cls.category}-{key}"
+
+
+def _is_parametrised(base: type) -> bool:
+    metadata = getattr(base, "__pydantic_generic_metadata__", None)
+    return bool(metadata and metadata["origin"] is Aggregate and metadata["args"])
+
+
+def _members(annotation: Any) -> tuple[type[Any], ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)

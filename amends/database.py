@@ -1,0 +1,50 @@
+"""Connections to PostgreSQL, each acting as one of three roles."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+__all__ = ["Pool", "Role", "conninfo", "open_pool"]
+
+Role = Literal["owner", "writer", "projector", "reader"]
+Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+# An open transaction that writes holds the feed back for everybody, so none may stay open for long.
+_LIMITS = {"idle_in_transaction_session_timeout": "30s", "lock_timeout": "20s", "statement_timeout": "60s"}
+
+
+def conninfo(url: str, role: Role) -> str:
+    """Where to connect, and as which role the session acts from its first statement on.
+
+    Args:
+        url: a PostgreSQL URL or conninfo of a login that is a member of the role.
+        role: owner (migrations), writer, projector or reader.
+    """
+    parts = conninfo_to_dict(url)
+    settings = {} if role == "owner" else {"role": f"amends_{role}", **_LIMITS}
+    options = [str(parts["options"])] if "options" in parts else []
+    parts["options"] = " ".join([*options, *(f"-c {name}={value}" for name, value in settings.items())])
+    parts.setdefault("application_name", f"amends-{role}")
+    parts.setdefault("connect_timeout", 10)
+    return make_conninfo(**parts)
+
+
+async def open_pool(url: str, role: Role, size: int) -> Pool:
+    """Open a pool of connections that act as one role, each statement its own transaction.
+
+    Args:
+        url: as for `conninfo`.
+        role: as for `conninfo`.
+        size: most connections at a time.
+    """
+    settings: dict[str, Any] = {"autocommit": True}
+    pool: Pool = AsyncConnectionPool(
+        conninfo(url, role), min_size=1, max_size=size, kwargs=settings, open=False, timeout=20, name=f"amends-{role}"
+    )
+    await pool.open(wait=True, timeout=20)
+    return pool

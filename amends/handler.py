@@ -1,0 +1,218 @@
+"""Handles commands: load the aggregate, decide, append; again when somebody else was faster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import structlog
+
+from amends.aggregate import Aggregate
+from amends.errors import Conflict, Refused, UnknownMessage
+from amends.messages import Command, Event
+from amends.records import Context, Position, Receipt
+from amends.store import Appended, ClaimTaken, EventStore, Snapshot
+
+__all__ = ["CommandHandler"]
+
+log = structlog.get_logger("amends.commands")
+
+MAX_CONFLICTS = 20
+"""How often one call decides again after a conflict before Temporal's retry takes over."""
+
+SNAPSHOT_EVENTS = 200
+"""Fewest events between two snapshots of a stream."""
+
+SNAPSHOT_BYTES_PER_EVENT = 64
+"""A larger state waits longer for its next snapshot, so that snapshots cost each event about this many bytes."""
+
+CACHED_STREAMS = 10_000
+"""States kept warm in a process; the least recently used goes first."""
+
+Any_ = Aggregate[Any, Any]
+A = TypeVar("A", bound=Any_)
+
+
+@dataclass(slots=True)
+class _Warm:
+    """A state in memory, its version, and the version from which a snapshot is due."""
+
+    state: Any_
+    version: int
+    snapshot_due: int
+
+    def apply(self, events: Iterable[Event], version: int) -> None:
+        self.state, self.version = self.state.replay(events), version
+
+
+class CommandHandler:
+    """Runs commands against aggregates, exactly once for each command id.
+
+    States stay warm in memory; the version check of the append is what makes that safe. Commands on one stream take
+    turns within a process, so that a hot stream conflicts only between processes.
+
+    Args:
+        store: where events go.
+        aggregates: the classes whose commands this handles.
+        appended: told the position of every append, after its commit.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        aggregates: Iterable[type[Any_]],
+        appended: Callable[[Position], None] = lambda position: None,
+    ) -> None:
+        self._store = store
+        self._appended = appended
+        self._handled_by = {command: aggregate for aggregate in aggregates for command in aggregate.commands}
+        self._warm: OrderedDict[str, _Warm] = OrderedDict()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def handle(self, command: Command, context: Context, attempt: int = 1) -> Receipt:
+        """Decide a command and append what it leads to, or the refusal.
+
+        Args:
+            command: what is wanted.
+            context: who wants it, under which id.
+            attempt: which attempt of the activity this is, from 1.
+
+        Returns:
+            the receipt, of this call or of the first one with the same command id.
+
+        Raises:
+            UnknownMessage: no aggregate handles the command.
+            CommandIdReused: the id stands for another command.
+            Conflict: others kept writing to the stream; try again later.
+        """
+        aggregate = self._aggregate_of(command)
+        stream = aggregate.stream_of(command)
+        started_at = datetime.now(UTC)
+        async with self._turn(stream):
+            for _ in range(MAX_CONFLICTS):
+                warm = await self._current(aggregate, stream)
+                done = await self._attempt(aggregate, stream, warm, command, context, started_at, attempt)
+                if done.status != "conflict":
+                    return self._receipt(stream, command, context, done)
+        raise Conflict(f"Stream {stream} moved on {MAX_CONFLICTS} times while {command.message_name} was decided")
+
+    async def state(self, aggregate: type[A], key: str) -> tuple[A, int]:
+        """An aggregate as it is now, and its version; version 0 where nothing has happened to it."""
+        stream = aggregate.stream(key)
+        async with self._turn(stream):
+            if stream in self._warm:
+                warm = self._warm[stream]
+                warm.apply(*await self._store.since(stream, warm.version))
+            else:
+                warm = await self._current(aggregate, stream)
+            assert isinstance(warm.state, aggregate)
+            return warm.state, warm.version
+
+    async def _attempt(
+        self,
+        aggregate: type[Any_],
+        stream: str,
+        warm: _Warm,
+        command: Command,
+        context: Context,
+        started_at: datetime,
+        attempt: int,
+    ) -> Appended:
+        """Decide once on the state at hand and append; a conflict brings the state up to date."""
+        refused: Refused | None = None
+        decision: Any = ()
+        try:
+            decision = warm.state.decide(command)
+        except Refused as refusal:
+            refused = refusal
+        events = [item for item in decision if isinstance(item, Event)]
+        after = warm.state.replay(events)
+        snapshot, due = self._snapshot(aggregate, after, warm.version + len(events), warm.snapshot_due)
+        try:
+            done = await self._store.append(
+                stream,
+                warm.version,
+                command,
+                context,
+                decision=decision,
+                refused=refused,
+                snapshot=snapshot,
+                started_at=started_at,
+                attempt=attempt,
+            )
+        except ClaimTaken as taken:
+            events, after, due = [], warm.state, warm.snapshot_due
+            done = await self._store.append(
+                stream, warm.version, command, context, refused=taken.refused, started_at=started_at, attempt=attempt
+            )
+        if done.status == "conflict":
+            warm.apply(done.since, done.version)
+        elif done.status == "appended":
+            warm.state, warm.version, warm.snapshot_due = after, done.version, due
+            if events:
+                self._appended(done.position)
+        return done
+
+    async def _current(self, aggregate: type[Any_], stream: str) -> _Warm:
+        """The warm state, or the one loaded now; a stale one is found out by the append."""
+        warm = self._warm.get(stream)
+        if warm is None:
+            loaded = await self._store.load(stream, aggregate.snapshot_version)
+            state = aggregate() if loaded.state is None else aggregate.model_validate(loaded.state)
+            size = 0 if loaded.state is None else len(state.model_dump_json())
+            warm = _Warm(state.replay(loaded.events), loaded.version, loaded.snapshot_version + _pause(size))
+            self._warm[stream] = warm
+            if len(self._warm) > CACHED_STREAMS:
+                self._warm.popitem(last=False)
+        self._warm.move_to_end(stream)
+        return warm
+
+    @staticmethod
+    def _snapshot(aggregate: type[Any_], state: Any_, version: int, due: int) -> tuple[Snapshot | None, int]:
+        if version < due:
+            return None, due
+        data = state.model_dump_json().encode()
+        return Snapshot(aggregate.snapshot_version, data), version + _pause(len(data))
+
+    def _receipt(self, stream: str, command: Command, context: Context, done: Appended) -> Receipt:
+        log.info(
+            "command_handled",
+            command=command.message_name,
+            command_id=context.command_id,
+            correlation_id=context.correlation_id,
+            workflow_id=context.workflow_id,
+            stream=stream,
+            version=done.version,
+            outcome=done.outcome,
+            refusal=done.refusal.name if done.refusal else None,
+            repeated=done.status == "repeated",
+        )
+        return Receipt(
+            outcome=done.outcome,
+            stream=stream,
+            version=done.version,
+            position=done.position,
+            refusal=done.refusal,
+            repeated=done.status == "repeated",
+        )
+
+    def _aggregate_of(self, command: Command) -> type[Any_]:
+        try:
+            return self._handled_by[type(command)]
+        except KeyError:
+            raise UnknownMessage(
+                f"No aggregate handles {command.message_name or type(command).__qualname__!r}; list it in the app"
+            ) from None
+
+    def _turn(self, stream: str) -> asyncio.Lock:
+        return self._turns.setdefault(stream, asyncio.Lock())
+
+
+def _pause(state_size: int) -> int:
+    """How many events to wait until the next snapshot, for a state of this many bytes."""
+    return max(SNAPSHOT_EVENTS, state_size // SNAPSHOT_BYTES_PER_EVENT)

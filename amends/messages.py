@@ -1,0 +1,181 @@
+"""Commands and events: frozen, stably named, versioned, and read in whatever version they were stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from amends.errors import DuplicateMessage, InvalidInput, MessageFromTheFuture, MissingUpcaster, UnknownMessage
+
+__all__ = ["Command", "Event", "Key", "Message", "Personal", "Registry", "problems_of", "upcast"]
+
+Data = dict[str, Any]
+Upcaster = Callable[[Data], Data]
+T = TypeVar("T")
+
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""What names a thing: letters, digits, dot, underscore and hyphen, at most 64, safe in ids, URLs and SQL."""
+
+
+class _PersonalMark:
+    """Marks a field as personal data of a person."""
+
+
+Personal = Annotated[T, _PersonalMark()]
+"""A personal field, `Personal[str]`: stays in the person's own stream, masked in the command log and in logs."""
+
+MASK = "[personal]"
+
+
+def upcast(from_version: int) -> Callable[[Upcaster], Upcaster]:
+    """Declare, inside an event class, how its data of `from_version` become data of the next version.
+
+    Args:
+        from_version: the schema version that the decorated static function reads.
+
+    Returns:
+        the function, marked; it takes and returns the stored fields as a dict.
+    """
+
+    def mark(function: Upcaster) -> Upcaster:
+        plain = function.__func__ if isinstance(function, staticmethod) else function
+        plain.__upcasts__ = from_version  # type: ignore[attr-defined]
+        return staticmethod(plain)
+
+    return mark
+
+
+class Message(BaseModel):
+    """What commands and events share: immutable, unknown fields refused, a stable name and schema version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    message_name: ClassVar[str] = ""
+    schema_version: ClassVar[int] = 1
+    upcasters: ClassVar[Mapping[int, Upcaster]] = {}
+    registry: ClassVar[Registry]
+
+    def __init_subclass__(cls, *, name: str = "", version: int = 1, **config: Any) -> None:
+        super().__init_subclass__(**config)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, name: str = "", version: int = 1, **_: Any) -> None:
+        if not name:
+            return
+        cls.message_name = name
+        cls.schema_version = version
+        members = (vars(cls)[key] for key in vars(cls))
+        functions = [member.__func__ for member in members if isinstance(member, staticmethod)]
+        cls.upcasters = {f.__upcasts__: f for f in functions if hasattr(f, "__upcasts__")}
+        cls.registry.add(cls)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InvalidInput(problems_of(error)) from None
+
+    def redacted(self) -> Data:
+        """The message as plain JSON data with its personal fields masked, fit for logs and audit."""
+        data = self.model_dump(mode="json")
+        return data | dict.fromkeys(self.personal_fields() & data.keys(), MASK)
+
+    @classmethod
+    def personal_fields(cls) -> set[str]:
+        """Names of the fields that hold personal data."""
+        fields = cls.model_fields.items()
+        return {name for name, field in fields if any(isinstance(mark, _PersonalMark) for mark in field.metadata)}
+
+    def __repr_args__(self) -> Any:
+        personal = self.personal_fields()
+        return [(name, MASK if name in personal else value) for name, value in super().__repr_args__()]
+
+
+class Registry:
+    """Which class reads which message name, and how older versions of it become current.
+
+    Args:
+        kind: "command" or "event", for messages of errors.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.classes: dict[str, type[Message]] = {}
+
+    def add(self, cls: type[Message]) -> None:
+        """Register a class under its name.
+
+        Raises:
+            DuplicateMessage: another class has the name.
+            MissingUpcaster: an older version can't be brought to the class's version.
+        """
+        name, known = cls.message_name, self.classes.get(cls.message_name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise DuplicateMessage(
+                f"The {self.kind} name {name!r} belongs to {known.__module__}.{known.__qualname__}; "
+                f"{cls.__module__}.{cls.__qualname__} needs another one"
+            )
+        missing = set(range(1, cls.schema_version)) - cls.upcasters.keys()
+        if missing:
+            raise MissingUpcaster(
+                f"The {self.kind} {name!r} is at version {cls.schema_version} but has no upcaster from version "
+                f"{', '.join(map(str, sorted(missing)))}; add @upcast({min(missing)}) to {cls.__qualname__}"
+            )
+        self.classes[name] = cls
+
+    def find(self, name: str) -> type[Message]:
+        """The class registered under a name.
+
+        Raises:
+            UnknownMessage: no class is.
+        """
+        try:
+            return self.classes[name]
+        except KeyError:
+            raise UnknownMessage(
+                f"No {self.kind} is named {name!r}; import the module that declares it, or deploy the code that wrote it"
+            ) from None
+
+    def read(self, name: str, version: int, data: Data) -> Message:
+        """Turn stored data of any version into today's message.
+
+        Raises:
+            UnknownMessage: no class has the name.
+            MessageFromTheFuture: stored in a version this code does not know yet.
+            InvalidInput: the data don't fit the class; names each field.
+        """
+        cls = self.find(name)
+        if version > cls.schema_version:
+            raise MessageFromTheFuture(
+                f"The {self.kind} {name!r} was stored in version {version}; this code reads up to "
+                f"{cls.schema_version}. Deploy the newer code here before you read on"
+            )
+        for step in range(version, cls.schema_version):
+            data = cls.upcasters[step](dict(data))
+        return cls(**data)
+
+
+def problems_of(error: ValidationError) -> dict[str, str]:
+    """What pydantic found, as field path → complaint; the refused value itself stays out of it."""
+    return {".".join(map(str, found["loc"])) or "input": found["msg"] for found in error.errors(include_input=False)}
+
+
+class Command(Message):
+    """Something that somebody wants done: imperative, may be refused. Name it: `class Pay(Command, name="…")`."""
+
+    registry: ClassVar[Registry] = Registry("command")
+
+
+class Event(Message):
+    """Something that has happened: past tense, kept for ever. Name it: `class Paid(Event, name="…", version=1)`."""
+
+    registry: ClassVar[Registry] = Registry("event")
+
+    @classmethod
+    def read(cls, name: str, version: int, data: Data) -> Self:
+        """Read a stored event of any version; errors as `Registry.read`."""
+        event = Event.registry.read(name, version, data)
+        assert isinstance(event, cls)
+        return event

@@ -1,0 +1,130 @@
+"""What travels with a command and comes back from it: context, position, receipt, recorded event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from amends.errors import InvalidInput, Refused
+from amends.messages import Event
+
+__all__ = ["START", "Context", "Position", "Receipt", "Recorded", "Refusal"]
+
+
+class Position(NamedTuple):
+    """A place in the feed: the transaction that wrote an event, then the event's number; compares in feed order."""
+
+    xid: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.xid}:{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read what `str(position)` wrote.
+
+        Raises:
+            InvalidInput: the text is not two whole numbers with a colon between them.
+        """
+        xid, colon, number = text.partition(":")
+        if not (colon and xid.isdecimal() and number.isdecimal()):
+            raise InvalidInput({"position": f"{text!r} is no position; they look like 1042:7"})
+        return cls(int(xid), int(number))
+
+
+START = Position(0, 0)
+"""Before the first event."""
+
+
+class Context(BaseModel):
+    """Who wants a command done, on whose behalf, and under which id it may act once.
+
+    Args:
+        command_id: the identity of the intent; a repeat gets the recorded outcome.
+        actor: person, service or saga that asks.
+        correlation_id: shared by all that belongs to one piece of business.
+        causation_id: what led to this command: an event, a workflow, a request.
+        workflow_id: the workflow that dispatched it, if one did.
+        trace: W3C traceparent, if there is one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: str
+    actor: str
+    correlation_id: str
+    causation_id: str
+    workflow_id: str | None = None
+    trace: str | None = None
+
+
+class Refusal(BaseModel):
+    """A rule's no, as recorded: its stable name, the sentence, the facts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    message: str
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, refused: Refused) -> Refusal:
+        """Record a refusal that was raised."""
+        return cls(name=refused.name, message=refused.message, facts=refused.facts)
+
+    def error(self) -> Refused:
+        """The refusal to raise again: its own class where that is imported, else a plain `Refused` of its name."""
+        return Refused.recall(self.name, self.message, self.facts)
+
+
+class Receipt(BaseModel):
+    """What became of a command.
+
+    Args:
+        outcome: done or refused.
+        position: where its events (or, with none, the latest before it) stand in the feed.
+        version: the stream's version after it.
+        refusal: why not, when refused.
+        repeated: the command id had been seen before, so this is what was recorded then.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outcome: Literal["done", "refused"]
+    stream: str
+    version: int
+    position: Position
+    refusal: Refusal | None = None
+    repeated: bool = False
+
+    def raise_refusal(self) -> Receipt:
+        """This receipt when the command was done.
+
+        Raises:
+            Refused: the recorded refusal, when it was not.
+        """
+        if self.refusal is not None:
+            raise self.refusal.error()
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event as the log holds it, with where, when, why and by whom it was written."""
+
+    event: Event
+    position: Position
+    stream: str
+    version: int
+    event_id: UUID
+    command_id: str
+    correlation_id: str
+    causation_id: str
+    actor: str
+    trace: str | None
+    recorded_at: datetime

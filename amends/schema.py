@@ -1,0 +1,38 @@
+"""Brings a database to the schema this code needs; safe to run by many processes at once, and again."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+
+from amends.database import conninfo
+
+__all__ = ["migrate", "owner_engine"]
+
+_LOCK = text("select pg_advisory_lock(hashtext('amends.migrate'))")
+"""One migration at a time: the others wait, then find nothing to do."""
+
+_SCHEMA = text("create schema if not exists amends")
+"""Home of Alembic's own version table, so it must be there before the first revision."""
+
+
+def owner_engine(url: str) -> Engine:
+    """A SQLAlchemy engine that acts as the schema's owner; for set-up, not for traffic."""
+    arguments = conninfo_to_dict(conninfo(url, "owner"))
+    return create_engine("postgresql+psycopg://", connect_args=arguments, poolclass=NullPool)
+
+
+def migrate(connection: Connection) -> None:
+    """Run every revision that this database has not seen, in the connection's transaction.
+
+    Args:
+        connection: of the schema's owner, who may create roles.
+    """
+    config = Config()
+    config.set_main_option("script_location", "amends:migrations")
+    config.attributes["connection"] = connection
+    connection.execute(_LOCK)
+    connection.execute(_SCHEMA)
+    command.upgrade(config, "head")

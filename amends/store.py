@@ -1,0 +1,217 @@
+"""The event store: load a stream, append what a command led to; one round trip each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Literal
+
+from psycopg import errors as pg
+from pydantic_core import to_json
+
+from amends.aggregate import Claim, Free
+from amends.database import Pool
+from amends.errors import CommandIdReused, Conflict, Refused
+from amends.messages import Command, Event
+from amends.records import Context, Position, Refusal
+
+__all__ = ["Appended", "ClaimTaken", "EventStore", "Loaded", "Snapshot"]
+
+APPEND = "select status, at_version, at_xid, at_position, detail from amends.append(%s::jsonb)"
+"""Append events, command record and claims, or learn why not; see the function's own comment."""
+
+LOAD = """
+with snapshot as (select version, state from amends.snapshots where stream = %(stream)s and schema_version = %(schema)s)
+select version, null as name, null as schema_version, state as data from snapshot
+union all
+select version, name, schema_version, data from amends.events
+where stream = %(stream)s and version > coalesce((select version from snapshot), 0)
+order by version, name nulls first
+"""
+"""A stream's latest snapshot, if one fits this code, and the events after it."""
+
+DELTA = """
+select version, name, schema_version, data from amends.events
+where stream = %(stream)s and version > %(after)s order by version
+"""
+"""The events of a stream that a cached state has not seen."""
+
+_TRANSIENT = 3
+"""How often a call that the database asks to repeat is repeated before it is given up as a conflict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A state to keep with the append, so that loading need not start from the first event."""
+
+    schema_version: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A stream as read: the snapshot's state (plain data) if any, its version, and the events after it."""
+
+    state: dict[str, Any] | None
+    snapshot_version: int
+    events: list[Event]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append came to.
+
+    Args:
+        status: appended; repeated (the recorded outcome, nothing written); conflict (nothing written).
+        since: with a conflict, the events after the expected version.
+    """
+
+    status: Literal["appended", "repeated", "conflict"]
+    version: int
+    position: Position
+    outcome: Literal["done", "refused"]
+    refusal: Refusal | None
+    since: list[Event]
+
+
+class ClaimTaken(Exception):
+    """A value the decision claims is held already; carries the refusal that the aggregate chose for that."""
+
+    def __init__(self, refused: Refused) -> None:
+        self.refused = refused
+        super().__init__(refused.message)
+
+
+class EventStore:
+    """Streams of events in PostgreSQL, with the commands that caused them.
+
+    Args:
+        pool: connections of the writer role.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def load(self, stream: str, snapshot_schema: int) -> Loaded:
+        """Read a stream from its latest snapshot on.
+
+        Args:
+            stream: its name.
+            snapshot_schema: only a snapshot of this schema version is used.
+
+        Raises:
+            MessageError: an event can't be read by this code.
+        """
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(LOAD, {"stream": stream, "schema": snapshot_schema})
+            rows = await cursor.fetchall()
+        state, base = None, 0
+        if rows and rows[0][1] is None:
+            base, state = rows[0][0], rows[0][3]
+            rows = rows[1:]
+        events = [Event.read(name, schema, data) for _, name, schema, data in rows]
+        return Loaded(state, base, events, rows[-1][0] if rows else base)
+
+    async def since(self, stream: str, version: int) -> tuple[list[Event], int]:
+        """The events after a version, and the version after them."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(DELTA, {"stream": stream, "after": version})
+            rows = await cursor.fetchall()
+        return [Event.read(name, schema, data) for _, name, schema, data in rows], rows[-1][0] if rows else version
+
+    async def append(
+        self,
+        stream: str,
+        expected: int,
+        command: Command,
+        context: Context,
+        *,
+        decision: Sequence[Event | Claim | Free] = (),
+        refused: Refused | None = None,
+        snapshot: Snapshot | None = None,
+        started_at: datetime,
+        attempt: int = 1,
+    ) -> Appended:
+        """Record a command with all it led to, once, in one round trip and one transaction.
+
+        Args:
+            stream: where the events go.
+            expected: the version that the decision was made on; 0 for a stream that is not there yet.
+            command: kept in the log, personal fields masked.
+            context: who asked, under which id.
+            decision: events, claims, values freed.
+            refused: the refusal, instead of a decision.
+            snapshot: the state after the events, when one is due.
+            started_at: when work on the command began.
+            attempt: which attempt of the activity this is, from 1.
+
+        Raises:
+            ClaimTaken: a required claim is held already; nothing was written.
+            CommandIdReused: the id stands for another command.
+            Conflict: the database asked for a repeat too often.
+        """
+        claims = [item for item in decision if isinstance(item, Claim)]
+        request = {
+            "stream": stream,
+            "expected": expected,
+            "name": command.message_name,
+            "payload": command.redacted(),
+            "outcome": "refused" if refused else "done",
+            "refusal": Refusal.of(refused).model_dump(mode="json") if refused else None,
+            "events": [
+                {"name": item.message_name, "version": item.schema_version, "data": item.model_dump(mode="json")}
+                for item in decision
+                if isinstance(item, Event)
+            ],
+            "claims": [
+                {"scope": c.scope, "hash": _hash(c.value), "required": c.otherwise is not None} for c in claims
+            ],
+            "frees": [
+                {"scope": item.scope, "hash": _hash(item.value)} for item in decision if isinstance(item, Free)
+            ],
+            "snapshot": snapshot and {"schema_version": snapshot.schema_version, "state": json.loads(snapshot.state)},
+            "attempt": attempt,
+            "started_at": started_at,
+            **context.model_dump(),
+        }
+        try:
+            status, version, xid, number, detail = await self._call(to_json(request).decode())
+        except pg.Error as error:
+            if error.sqlstate == "AM001":
+                refusal = claims[int(error.diag.message_detail or 0)].otherwise
+                assert refusal is not None
+                raise ClaimTaken(refusal) from None
+            if error.sqlstate == "AM002":
+                raise CommandIdReused(
+                    f"Command id {context.command_id!r} was used for another command than {command.message_name} on "
+                    f"{stream}; a new intent needs a new id"
+                ) from None
+            raise
+        position = Position(xid or 0, number or 0)
+        if status == "conflict":
+            since = [Event.read(found["name"], found["schema_version"], found["data"]) for found in detail]
+            return Appended(status, version, position, "done", None, since)
+        recorded = detail or {"outcome": request["outcome"], "refusal": request["refusal"]}
+        refusal_record = recorded["refusal"] and Refusal.model_validate(recorded["refusal"])
+        return Appended(status, version, position, recorded["outcome"], refusal_record or None, [])
+
+    async def _call(self, request: str) -> tuple[Any, ...]:
+        """Call append, repeating what the database could not serialise."""
+        for _ in range(_TRANSIENT):
+            try:
+                async with self._pool.connection() as connection:
+                    row = await (await connection.execute(APPEND, (request,))).fetchone()
+            except (pg.SerializationFailure, pg.DeadlockDetected) as error:
+                last = error
+            else:
+                assert row is not None
+                return row
+        raise Conflict(f"PostgreSQL asked {_TRANSIENT} times to repeat the append: {last}") from last
+
+
+def _hash(value: str) -> str:
+    return sha256(value.encode()).hexdigest()
