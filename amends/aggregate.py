@@ -80,13 +80,12 @@ class Aggregate(BaseModel, Generic[C, E]):
         if not category:
             return
         cls.category, cls.key, cls.snapshot_version = category, key, snapshot_version
-        commands, events = next(
-            base.__pydantic_generic_metadata__["args"] for base in cls.__mro__ if _is_parametrised(base)
-        )
+        commands, events = next(filter(None, map(_arguments, cls.__mro__)))
         cls.commands, cls.events = _members(commands), _members(events)
         for command in cls.commands:
             if key not in command.model_fields:
                 raise TypeError(f"{command.__qualname__} has no field {key!r}, which names the {cls.__qualname__}")
+            command.key_field = key
 
     def decide(self, command: C) -> Decision:
         """Say what a command leads to in this state, or raise a `Refused` that says why not."""
@@ -104,7 +103,7 @@ class Aggregate(BaseModel, Generic[C, E]):
         return state
 
     def having(self, **changes: Any) -> Self:
-        """This state with some fields changed."""
+        """The same state with some fields changed."""
         return self.model_copy(update=changes)
 
     @classmethod
@@ -118,9 +117,10 @@ class Aggregate(BaseModel, Generic[C, E]):
         return f"{cls.category}-{key}"
 
 
-def _is_parametrised(base: type) -> bool:
+def _arguments(base: type) -> tuple[Any, ...]:
+    """The types that `Aggregate` was given, where this base is that."""
     metadata = getattr(base, "__pydantic_generic_metadata__", None)
-    return bool(metadata and metadata["origin"] is Aggregate and metadata["args"])
+    return metadata["args"] if metadata and metadata["origin"] is Aggregate else ()
 
 
 def _members(annotation: Any) -> tuple[type[Any], ...]:

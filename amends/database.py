@@ -25,7 +25,7 @@ def conninfo(url: str, role: Role) -> str:
         url: a PostgreSQL URL or conninfo of a login that is a member of the role.
         role: owner (migrations), writer, projector or reader.
     """
-    parts = conninfo_to_dict(url)
+    parts: dict[str, Any] = dict(conninfo_to_dict(url))
     settings = {} if role == "owner" else {"role": f"amends_{role}", **_LIMITS}
     options = [str(parts["options"])] if "options" in parts else []
     parts["options"] = " ".join([*options, *(f"-c {name}={value}" for name, value in settings.items())])
@@ -44,7 +44,13 @@ async def open_pool(url: str, role: Role, size: int) -> Pool:
     """
     settings: dict[str, Any] = {"autocommit": True}
     pool: Pool = AsyncConnectionPool(
-        conninfo(url, role), min_size=1, max_size=size, kwargs=settings, open=False, timeout=20, name=f"amends-{role}"
+        conninfo(url, role),
+        min_size=1,
+        max_size=size,
+        kwargs=settings,
+        open=False,
+        timeout=20,
+        name=f"amends-{role}",
     )
     await pool.open(wait=True, timeout=20)
     return pool

@@ -148,7 +148,13 @@ class CommandHandler:
         except ClaimTaken as taken:
             events, after, due = [], warm.state, warm.snapshot_due
             done = await self._store.append(
-                stream, warm.version, command, context, refused=taken.refused, started_at=started_at, attempt=attempt
+                stream,
+                warm.version,
+                command,
+                context,
+                refused=taken.refused,
+                started_at=started_at,
+                attempt=attempt,
             )
         if done.status == "conflict":
             warm.apply(done.since, done.version)
@@ -193,6 +199,7 @@ class CommandHandler:
             repeated=done.status == "repeated",
         )
         return Receipt(
+            name=command.message_name,
             outcome=done.outcome,
             stream=stream,
             version=done.version,

@@ -7,7 +7,13 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from amends.errors import DuplicateMessage, InvalidInput, MessageFromTheFuture, MissingUpcaster, UnknownMessage
+from amends.errors import (
+    DuplicateMessage,
+    InvalidInput,
+    MessageFromTheFuture,
+    MissingUpcaster,
+    UnknownMessage,
+)
 
 __all__ = ["Command", "Event", "Key", "Message", "Personal", "Registry", "problems_of", "upcast"]
 
@@ -27,6 +33,7 @@ Personal = Annotated[T, _PersonalMark()]
 """A personal field, `Personal[str]`: stays in the person's own stream, masked in the command log and in logs."""
 
 MASK = "[personal]"
+UPCASTS = "__upcasts__"
 
 
 def upcast(from_version: int) -> Callable[[Upcaster], Upcaster]:
@@ -41,7 +48,7 @@ def upcast(from_version: int) -> Callable[[Upcaster], Upcaster]:
 
     def mark(function: Upcaster) -> Upcaster:
         plain = function.__func__ if isinstance(function, staticmethod) else function
-        plain.__upcasts__ = from_version  # type: ignore[attr-defined]
+        setattr(plain, UPCASTS, from_version)
         return staticmethod(plain)
 
     return mark
@@ -68,7 +75,7 @@ class Message(BaseModel):
         cls.schema_version = version
         members = (vars(cls)[key] for key in vars(cls))
         functions = [member.__func__ for member in members if isinstance(member, staticmethod)]
-        cls.upcasters = {f.__upcasts__: f for f in functions if hasattr(f, "__upcasts__")}
+        cls.upcasters = {getattr(f, UPCASTS): f for f in functions if hasattr(f, UPCASTS)}
         cls.registry.add(cls)
 
     def __init__(self, **data: Any) -> None:
@@ -76,6 +83,9 @@ class Message(BaseModel):
             super().__init__(**data)
         except ValidationError as error:
             raise InvalidInput(problems_of(error)) from None
+
+    # pydantic then reads nested and received messages without this constructor, and names the whole path itself
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def redacted(self) -> Data:
         """The message as plain JSON data with its personal fields masked, fit for logs and audit."""
@@ -135,7 +145,7 @@ class Registry:
             return self.classes[name]
         except KeyError:
             raise UnknownMessage(
-                f"No {self.kind} is named {name!r}; import the module that declares it, or deploy the code that wrote it"
+                f"No {self.kind} is named {name!r}; import the module that declares it, or deploy the newer code"
             ) from None
 
     def read(self, name: str, version: int, data: Data) -> Message:
@@ -166,6 +176,12 @@ class Command(Message):
     """Something that somebody wants done: imperative, may be refused. Name it: `class Pay(Command, name="…")`."""
 
     registry: ClassVar[Registry] = Registry("command")
+    key_field: ClassVar[str] = ""
+
+    @property
+    def step_name(self) -> str:
+        """What the command is called in ids: its name and the key of the thing it is for."""
+        return f"{self.message_name}:{getattr(self, self.key_field)}"
 
 
 class Event(Message):

@@ -51,6 +51,7 @@ class Context(BaseModel):
         causation_id: what led to this command: an event, a workflow, a request.
         workflow_id: the workflow that dispatched it, if one did.
         trace: W3C traceparent, if there is one.
+        labels: business keys for the log lines of whoever handles it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +62,7 @@ class Context(BaseModel):
     causation_id: str
     workflow_id: str | None = None
     trace: str | None = None
+    labels: dict[str, str] = {}
 
 
 class Refusal(BaseModel):
@@ -86,6 +88,7 @@ class Receipt(BaseModel):
     """What became of a command.
 
     Args:
+        name: the command's message name.
         outcome: done or refused.
         position: where its events (or, with none, the latest before it) stand in the feed.
         version: the stream's version after it.
@@ -95,6 +98,7 @@ class Receipt(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    name: str
     outcome: Literal["done", "refused"]
     stream: str
     version: int
@@ -103,7 +107,7 @@ class Receipt(BaseModel):
     repeated: bool = False
 
     def raise_refusal(self) -> Receipt:
-        """This receipt when the command was done.
+        """The receipt itself, when the command was done.
 
         Raises:
             Refused: the recorded refusal, when it was not.

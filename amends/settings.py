@@ -18,7 +18,8 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".amends"), description="Folder of the embedded servers' data.")
 
     database_url: SecretStr | None = Field(
-        None, description="A PostgreSQL of your own (owner of the schema); without it the embedded one is used."
+        None,
+        description="A PostgreSQL of your own (owner of the schema); without it the embedded one is used.",
     )
     postgres_port: int = Field(0, ge=0, le=65535, description="Port of the embedded PostgreSQL; 0 takes a free one.")
     pool_size: int = Field(16, ge=1, le=500, description="Most database connections of a process and role.")

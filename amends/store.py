@@ -163,20 +163,20 @@ class EventStore:
             "outcome": "refused" if refused else "done",
             "refusal": Refusal.of(refused).model_dump(mode="json") if refused else None,
             "events": [
-                {"name": item.message_name, "version": item.schema_version, "data": item.model_dump(mode="json")}
+                {
+                    "name": item.message_name,
+                    "version": item.schema_version,
+                    "data": item.model_dump(mode="json"),
+                }
                 for item in decision
                 if isinstance(item, Event)
             ],
-            "claims": [
-                {"scope": c.scope, "hash": _hash(c.value), "required": c.otherwise is not None} for c in claims
-            ],
-            "frees": [
-                {"scope": item.scope, "hash": _hash(item.value)} for item in decision if isinstance(item, Free)
-            ],
+            "claims": [{"scope": c.scope, "hash": _hash(c.value), "required": c.otherwise is not None} for c in claims],
+            "frees": [{"scope": item.scope, "hash": _hash(item.value)} for item in decision if isinstance(item, Free)],
             "snapshot": snapshot and {"schema_version": snapshot.schema_version, "state": json.loads(snapshot.state)},
             "attempt": attempt,
             "started_at": started_at,
-            **context.model_dump(),
+            **context.model_dump(exclude={"labels"}),
         }
         try:
             status, version, xid, number, detail = await self._call(to_json(request).decode())

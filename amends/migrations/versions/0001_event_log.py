@@ -10,4 +10,6 @@ down_revision = None
 
 def upgrade() -> None:
     """Run the SQL file of the same name, by the driver itself: its percent signs are SQL's own."""
-    op.get_bind().connection.driver_connection.execute(Path(__file__).with_suffix(".sql").read_text())
+    driver = op.get_bind().connection.driver_connection
+    assert driver is not None
+    driver.execute(Path(__file__).with_suffix(".sql").read_text())

@@ -1,0 +1,98 @@
+"""An application's table of contents: worker, command line, client and tests iterate over it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from amends.aggregate import Aggregate
+from amends.database import Pool
+from amends.errors import StartupError
+from amends.handler import CommandHandler
+from amends.schema import migrate, owner_engine
+
+if TYPE_CHECKING:
+    from amends.projection import Projection
+
+__all__ = ["App", "Resources", "install", "load_app"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a worker hands to the activities it builds.
+
+    Args:
+        pool: connections of the writer role.
+        handler: runs commands.
+    """
+
+    pool: Pool
+    handler: CommandHandler
+
+
+@dataclass(frozen=True)
+class App:
+    """What an application consists of.
+
+    Args:
+        aggregates: classes whose commands can be sent.
+        workflows: workflow classes.
+        activities: builds the objects that implement activity interfaces, from a worker's resources.
+        projections: what keeps the read models.
+        search_attributes: business keys shown in Temporal, name → type (Keyword, Int, …).
+        install: creates what the app needs in the database besides; called as the schema's owner, again and again.
+        commands: further commands of the `amends` command line, name → function.
+    """
+
+    aggregates: Sequence[type[Aggregate[Any, Any]]] = ()
+    workflows: Sequence[type[Any]] = ()
+    activities: Callable[[Resources], Sequence[object]] = lambda resources: ()
+    projections: Sequence[Projection] = ()
+    search_attributes: Mapping[str, str] = field(default_factory=dict)
+    install: Callable[[Connection], None] = lambda connection: None
+    commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+def load_app(where: str) -> App:
+    """Import an application.
+
+    Args:
+        where: `module:name`, importable from the current folder.
+
+    Raises:
+        StartupError: there is no such module, or no App under that name.
+    """
+    module, _, name = where.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        app = getattr(importlib.import_module(module), name or "app", None)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        app = None
+    if not isinstance(app, App):
+        raise StartupError(
+            f"There is no amends.App at {where!r}. Run this in the folder of your app.py, or set AMENDS_APP=module:name"
+        )
+    return app
+
+
+def install(app: App, database_url: str) -> None:
+    """Bring a database to what the engine and the application need; safe to repeat.
+
+    Args:
+        app: the application.
+        database_url: a login that owns the schema.
+    """
+    with owner_engine(database_url).begin() as connection:
+        migrate(connection)
+        app.install(connection)
+        for projection in app.projections:
+            projection.install(connection)

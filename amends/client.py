@@ -1,0 +1,208 @@
+"""The engine's half of a client: commands, sagas, queries; an application puts its own verbs on top."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
+from temporalio.client import Client as TemporalClient
+from temporalio.client import WithStartWorkflowOperation, WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+
+from amends.connect import connect
+from amends.dispatch import CommandRequest, ExecuteCommand
+from amends.errors import CommandIdReused, InvalidInput, SagaError, StartupError
+from amends.freshness import Freshness
+from amends.messages import Command, Key
+from amends.query import Query, Reader
+from amends.records import START, Position, Receipt
+from amends.saga import Process
+from amends.settings import Settings
+from amends.steps import refusal_in
+from amends.visibility import MEMO, SAGA_STATUS, SagaMemo
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+_KEY = TypeAdapter[str](Key)
+
+READER_CONNECTIONS = 4
+"""Most queries of one client at a time."""
+
+
+class Client:
+    """Sends commands, starts sagas, asks the views. Use it as an async context manager, or close it.
+
+    Args:
+        temporal: connected to the server.
+        reader: the read side.
+        settings: task queue, and how sub-processes are mounted.
+        actor: in whose name it acts, unless a call says otherwise.
+    """
+
+    def __init__(self, temporal: TemporalClient, reader: Reader, settings: Settings, actor: str) -> None:
+        self.temporal = temporal
+        self.reader = reader
+        self.settings = settings
+        self.actor = actor
+        self.seen: Position = START
+
+    @classmethod
+    async def connect(cls, settings: Settings | None = None, *, actor: str = "client") -> Self:
+        """Connect to Temporal and, for queries, to PostgreSQL.
+
+        Args:
+            settings: from the environment when not given.
+            actor: in whose name it acts.
+
+        Raises:
+            ServerFailed: no Temporal server answers.
+            StartupError: no database is set.
+        """
+        settings = settings or Settings()
+        if settings.database_url is None:
+            raise StartupError("A client needs AMENDS_DATABASE_URL for its queries; `amends up` prints it")
+        temporal = await connect(settings)
+        return cls(temporal, Reader(settings.database_url.get_secret_value(), READER_CONNECTIONS), settings, actor)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.reader.close()
+
+    async def execute(self, command: Command, *, request_id: str | None = None, actor: str | None = None) -> Receipt:
+        """Have a command done that needs no saga, durably and once.
+
+        Args:
+            command: what is wanted.
+            request_id: names the intent; the same one again gets the first receipt. A new one when not given.
+            actor: in whose name.
+
+        Returns:
+            the receipt, with the position from which on readers can see it.
+
+        Raises:
+            Refused: a rule said no; its own class, with the facts.
+            CommandIdReused: the request id stands for another command.
+            InvalidInput: the request id is none.
+        """
+        request_id = _checked(request_id)
+        handle = await self.temporal.start_workflow(
+            ExecuteCommand.run,
+            CommandRequest(name=command.message_name, data=command.model_dump(mode="json")),
+            id=f"command-{request_id}",
+            task_queue=self.settings.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            memo={MEMO: self._memo(actor, {})},
+            static_summary=command.message_name,
+        )
+        try:
+            receipt = await handle.result()
+        except WorkflowFailureError as error:
+            raise SagaError(f"{command.message_name} was not done: {error.cause}") from error
+        if receipt.name != command.message_name:
+            raise CommandIdReused(
+                f"The request id {request_id!r} was used for {receipt.name}; a new intent needs a new one"
+            )
+        self.saw(receipt.position)
+        return receipt.raise_refusal()
+
+    async def start(
+        self,
+        process: type[Process[Request, Result]],
+        request: Request,
+        *,
+        id: str,
+        accepted: Any,
+        labels: Mapping[str, str],
+        attributes: Mapping[str, str],
+        summary: str,
+        actor: str | None = None,
+    ) -> Any:
+        """Start a saga and wait for its first answer, in one call; again with the same id, get the first answer again.
+
+        Args:
+            process: the saga's workflow class.
+            request: what its `run` takes.
+            id: the workflow id.
+            accepted: the update method that gives the answer.
+            labels: business keys for its log lines.
+            attributes: business keys to find it by in Temporal, as keywords.
+            summary: what lists show of it.
+            actor: in whose name.
+
+        Raises:
+            Refused: the saga refused, and undid what it had done.
+        """
+        keys = [SearchAttributePair(SearchAttributeKey.for_keyword(k), v) for k, v in attributes.items()]
+        starting = WithStartWorkflowOperation(
+            process.run,
+            request,
+            id=id,
+            task_queue=self.settings.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            memo={MEMO: self._memo(actor, labels)},
+            search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
+            static_summary=summary,
+        )
+        try:
+            return await self.temporal.execute_update_with_start_workflow(
+                accepted, start_workflow_operation=starting, id=f"accepted-{id}"
+            )
+        except WorkflowUpdateFailedError as error:
+            refusal = refusal_in(error.cause)
+            if refusal is None:
+                raise SagaError(f"{id} was not accepted: {error.cause}") from error
+            raise refusal.error() from error
+
+    async def query(self, query: Query[T]) -> T:
+        """Ask the views, as they are now; see `at_least` for how fresh they are."""
+        return await self.reader.query(query)
+
+    async def at_least(self, position: Position, projections: Collection[str], timeout: float = 5.0) -> Freshness:
+        """Wait until read models show everything up to a position.
+
+        Args:
+            position: from a receipt or an acceptance.
+            projections: names of the projections.
+            timeout: seconds.
+        """
+        return await self.reader.at_least(position, projections, timeout)
+
+    def saw(self, position: Position) -> None:
+        """Remember a position that this client's own reads must not fall behind."""
+        self.seen = max(self.seen, position)
+
+    def _memo(self, actor: str | None, labels: Mapping[str, str]) -> SagaMemo:
+        trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+        mount = self.settings.mount
+        return SagaMemo(actor=actor or self.actor, trace=trace, labels=dict(labels), mount=mount)
+
+
+def _checked(request_id: str | None) -> str:
+    try:
+        return uuid4().hex if request_id is None else _KEY.validate_python(request_id)
+    except ValidationError as error:
+        raise InvalidInput({"request_id": error.errors()[0]["msg"]}) from None

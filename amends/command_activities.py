@@ -1,0 +1,92 @@
+"""An activity for each command, named as the command, so that the Web UI's timeline reads like the story."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar, get_type_hints
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from amends.aggregate import Aggregate
+from amends.errors import CommandIdReused, InvalidInput, MessageError, Refused
+from amends.handler import CommandHandler
+from amends.messages import Command
+from amends.records import Context, Receipt, Refusal
+from amends.steps import refused
+
+__all__ = ["bind_activities", "command_activities", "to_the_end"]
+
+T = TypeVar("T")
+
+
+def command_activities(
+    handler: CommandHandler, aggregates: Iterable[type[Aggregate[Any, Any]]]
+) -> list[Callable[..., Awaitable[Receipt]]]:
+    """The activities that a worker registers so that workflows can send commands.
+
+    Args:
+        handler: runs the commands.
+        aggregates: those whose commands are offered.
+    """
+    return [_activity_of(handler, command) for aggregate in aggregates for command in aggregate.commands]
+
+
+def _activity_of(handler: CommandHandler, kind: type[Command]) -> Callable[..., Awaitable[Receipt]]:
+    async def handle(command: Any, context: Any) -> Receipt:
+        bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
+        with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
+            return await to_the_end(_final_errors(handler.handle(command, context, activity.info().attempt)))
+
+    handle.__annotations__ = {"command": kind, "context": Context, "return": Receipt}
+    return activity.defn(name=kind.message_name)(handle)
+
+
+async def _final_errors(handling: Awaitable[T]) -> T:
+    """What no retry can mend fails at once; a refusal travels as one."""
+    try:
+        return await handling
+    except Refused as error:
+        raise refused(Refusal.of(error)) from None
+    except (CommandIdReused, InvalidInput, MessageError) as error:
+        raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
+
+
+async def to_the_end(running: Awaitable[T]) -> T:
+    """Finish what has begun although it is cancelled: its outcome is known then, and the saga can act on it."""
+    task = asyncio.ensure_future(running)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+
+
+def bind_activities(implementation: object) -> list[Callable[..., Any]]:
+    """The activities that an object implements for an interface class whose methods carry `@activity.defn`.
+
+    Args:
+        implementation: of a subclass that overrides them, undecorated.
+    """
+    found = []
+    for interface in type(implementation).__mro__[1:]:
+        for name, declared in vars(interface).items():
+            definition = activity._Definition.from_callable(declared) if callable(declared) else None
+            if definition is not None:
+                found.append(_bound(getattr(implementation, name), declared, definition.name))
+    return found
+
+
+def _bound(method: Callable[..., Awaitable[T]], declared: Callable[..., Any], name: str | None) -> Callable[..., Any]:
+    async def call(argument: Any, context: Any) -> T:
+        bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
+        with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
+            return await _final_errors(method(argument, context))
+
+    hints = get_type_hints(declared)
+    argument = next(hint for name, hint in hints.items() if name not in ("context", "return"))
+    call.__annotations__ = {"argument": argument, "context": Context, "return": hints.get("return")}
+    return activity.defn(name=name)(call)

@@ -1,0 +1,37 @@
+"""Connects to Temporal."""
+
+from __future__ import annotations
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError
+
+from amends.errors import ServerFailed
+from amends.settings import Settings
+
+__all__ = ["connect"]
+
+
+async def connect(settings: Settings) -> Client:
+    """Connect to the Temporal server.
+
+    Args:
+        settings: address and namespace; TLS and API key come from Temporal's own environment configuration.
+
+    Raises:
+        ServerFailed: nobody answers there.
+    """
+    config = ClientConfig.load_client_connect_config()
+    config["namespace"] = settings.temporal_namespace
+    if settings.temporal_address is not None:
+        config["target_host"] = settings.temporal_address
+    address = config.get("target_host") or "localhost:7233"
+    config["target_host"] = address
+    try:
+        return await Client.connect(**config, data_converter=pydantic_data_converter)
+    except (RuntimeError, RPCError) as error:
+        raise ServerFailed(
+            f"No Temporal server answers at {address} ({str(error).splitlines()[0]}). "
+            f"Start one by `amends up`, or set AMENDS_TEMPORAL_ADDRESS"
+        ) from error

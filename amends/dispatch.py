@@ -1,0 +1,56 @@
+"""The smallest process: one command, done durably, for what needs no saga."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from temporalio import workflow
+
+from amends.policies import COMMAND
+from amends.records import Context, Receipt
+from amends.visibility import MEMO, SagaMemo
+
+__all__ = ["CommandRequest", "ExecuteCommand"]
+
+
+class CommandRequest(BaseModel):
+    """A command by name, as JSON data.
+
+    Args:
+        name: the message name.
+        data: its fields.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    data: dict[str, Any]
+
+
+@workflow.defn
+class ExecuteCommand:
+    """Runs one command to its receipt; the workflow id is the command id."""
+
+    @workflow.run
+    async def run(self, request: CommandRequest) -> Receipt:
+        """Dispatch the command; a refusal is a result, not a failure."""
+        info = workflow.info()
+        memo = workflow.memo_value(MEMO, default=None, type_hint=SagaMemo) or SagaMemo()
+        context = Context(
+            command_id=info.workflow_id,
+            actor=memo.actor,
+            correlation_id=info.workflow_id,
+            causation_id=info.workflow_id,
+            workflow_id=info.workflow_id,
+            trace=memo.trace,
+        )
+        receipt: Receipt = await workflow.execute_local_activity(
+            request.name,
+            args=[request.data, context],
+            result_type=Receipt,
+            start_to_close_timeout=COMMAND.attempt,
+            schedule_to_close_timeout=COMMAND.deadline,
+            retry_policy=COMMAND.retry,
+        )
+        return receipt

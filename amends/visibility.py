@@ -1,0 +1,71 @@
+"""What a saga shows of itself in Temporal: search attributes, memo, and the timeline in its current details."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from temporalio.common import SearchAttributeKey
+
+__all__ = ["MEMO", "SAGA_STATUS", "SAGA_STEP", "Entry", "SagaMemo", "SagaStatus", "timeline"]
+
+SagaStatus = Literal["Running", "Compensating", "Completed", "Compensated", "NeedsAttention"]
+
+SAGA_STATUS = SearchAttributeKey.for_keyword("SagaStatus")
+"""Where a saga stands. Set from its start, for list filters miss rows that have none."""
+
+SAGA_STEP = SearchAttributeKey.for_keyword("SagaStep")
+"""The step that made a saga turn back."""
+
+MEMO = "amends"
+"""The memo entry that carries `SagaMemo`."""
+
+
+class SagaMemo(BaseModel):
+    """What the caller says once and every step of the saga, its children included, passes on.
+
+    Args:
+        actor: who started it.
+        trace: W3C traceparent of the caller.
+        labels: business keys that every log line of the saga carries, e.g. {"order_id": "…"}.
+        mount: forces sub-processes inline or into children; fixed at the start, so that replays agree.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    actor: str = "unknown"
+    trace: str | None = None
+    labels: dict[str, str] = {}
+    mount: Literal["as_written", "inline", "child"] = "as_written"
+
+
+@dataclass(slots=True)
+class Entry:
+    """A line of the timeline: a step or an undo, with how it went."""
+
+    title: str
+    started: datetime
+    kind: Literal["step", "undo"] = "step"
+    result: str = "running"
+    ended: datetime | None = None
+
+    def end(self, result: str, at: datetime) -> None:
+        """Write down how it went."""
+        self.result, self.ended = result, at
+
+
+def timeline(status: str, entries: Iterable[Entry]) -> str:
+    """The saga's story so far, as a markdown table for the Web UI."""
+    lines = [f"**{status}**", "", "| At | Step | Result | Took |", "|---|---|---|---|"]
+    for entry in entries:
+        title = f"↩ {entry.title}" if entry.kind == "undo" else entry.title
+        took = "" if entry.ended is None else f"{(entry.ended - entry.started).total_seconds():.3f} s"
+        lines.append(f"| {entry.started:%H:%M:%S.%f} | {_cell(title)} | {_cell(entry.result)} | {took} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,99 @@
+"""A worker process: registers what the app lists, runs until SIGTERM or SIGINT, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from amends.app import App, Resources
+from amends.command_activities import bind_activities, command_activities
+from amends.connect import connect
+from amends.database import open_pool
+from amends.dispatch import ExecuteCommand
+from amends.errors import StartupError
+from amends.handler import CommandHandler
+from amends.notify import Notifier
+from amends.projection_workflow import ProjectionActivities, RunProjection, start_projections
+from amends.settings import Settings
+from amends.store import EventStore
+
+__all__ = ["open_worker", "run_worker"]
+
+log = structlog.get_logger("amends.worker")
+
+CACHED_WORKFLOWS = 2_000
+"""Running sagas kept in memory; one that falls out is replayed from its history when it goes on."""
+
+RUNNER = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_all_modules())
+"""Keeps workflow code deterministic; modules pass through, for reloading them costs 30 times as much."""
+
+
+@asynccontextmanager
+async def open_worker(app: App, settings: Settings, client: Client) -> AsyncIterator[Worker]:
+    """A worker that is ready to run, with its connections; they close when the block ends.
+
+    Args:
+        app: what to register.
+        settings: database, task queue, pool size, drain time.
+        client: connected to Temporal.
+
+    Raises:
+        StartupError: no database is set.
+    """
+    if settings.database_url is None:
+        raise StartupError("A worker needs AMENDS_DATABASE_URL; `amends up` sets it for the workers it starts")
+    url = settings.database_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(url, "writer", settings.pool_size)
+        stack.push_async_callback(pool.close)
+        notifier = await stack.enter_async_context(Notifier(pool))
+        handler = CommandHandler(EventStore(pool), app.aggregates, notifier.poke)
+        projector_pool = await open_pool(url, "projector", max(2, len(app.projections)))
+        stack.push_async_callback(projector_pool.close)
+        projecting = ProjectionActivities(app.projections, url, projector_pool)
+        doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each)]
+        yield Worker(
+            client,
+            task_queue=settings.task_queue,
+            workflows=[*app.workflows, ExecuteCommand, RunProjection],
+            activities=[*command_activities(handler, app.aggregates), *doors, projecting.project],
+            workflow_runner=RUNNER,
+            max_cached_workflows=CACHED_WORKFLOWS,
+            max_concurrent_activities=200,
+            max_concurrent_local_activities=200,
+            graceful_shutdown_timeout=timedelta(seconds=settings.drain_seconds),
+        )
+
+
+async def run_worker(app: App, settings: Settings) -> None:
+    """Work until told to stop: SIGTERM and SIGINT let running activities finish, then end the process cleanly.
+
+    Args:
+        app: what to register.
+        settings: as for `open_worker`.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    client = await connect(settings)
+    async with open_worker(app, settings, client) as worker:
+        running = asyncio.create_task(worker.run())
+        stopping = asyncio.create_task(stop.wait())
+        await start_projections(client, app.projections, settings.task_queue)
+        log.info("worker_started", task_queue=settings.task_queue, namespace=settings.temporal_namespace)
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            log.info("worker_draining", seconds=settings.drain_seconds)
+            await worker.shutdown()
+        stopping.cancel()
+        await running
+    log.info("worker_stopped")

@@ -1,0 +1,1 @@
+"""The shop's facts and rules: one file an aggregate, pure."""

@@ -1,0 +1,190 @@
+"""Customers: the only place where personal data live."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Self, assert_never
+
+from pydantic import AfterValidator, AwareDatetime, Field
+
+from amends import Aggregate, Claim, Command, Decision, Event, Free, Key, Personal, Refused
+from domain.values import ShortText
+
+__all__ = [
+    "ChangeEmail",
+    "Customer",
+    "CustomerCommand",
+    "CustomerEvent",
+    "CustomerExists",
+    "CustomerRegistered",
+    "Email",
+    "EmailChanged",
+    "EmailTaken",
+    "LoginRecorded",
+    "RecordLogin",
+    "RegisterCustomer",
+    "UnknownCustomer",
+]
+
+MAX_EMAIL = 254
+"""Longest e-mail address that mail can be sent to, in characters (RFC 5321)."""
+
+_EMAIL = re.compile(r"[^\s@]+@[^\s@.]+(\.[^\s@.]+)+")
+
+
+def _address(text: str) -> str:
+    """One spelling for each address, so that it can be compared and claimed."""
+    address = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.strip()).lower()).strip()
+    if len(address) > MAX_EMAIL:
+        raise ValueError(f"must not be longer than {MAX_EMAIL} characters")
+    if not (address.isprintable() and _EMAIL.fullmatch(address)):
+        raise ValueError("must look like name@example.org")
+    return address
+
+
+Email = Annotated[str, Field(max_length=1000), AfterValidator(_address)]
+"""An e-mail address in its one spelling: trimmed, lower case, compatible characters unified."""
+
+
+class CustomerExists(Refused):
+    """There is a customer with this id already"""
+
+
+class UnknownCustomer(Refused):
+    """There is no such customer"""
+
+
+class EmailTaken(Refused):
+    """The e-mail address belongs to another customer"""
+
+
+class RegisterCustomer(Command, name="customer.register"):
+    """Take a customer on, under an e-mail address nobody else has.
+
+    Args:
+        customer_id: what the customer is known by, for ever; never a name or an address.
+        name: what the customer is called.
+        email: where mail goes.
+    """
+
+    customer_id: Key
+    name: Personal[ShortText]
+    email: Personal[Email]
+
+
+class ChangeEmail(Command, name="customer.change_email"):
+    """Send mail to another address from now on; the old one is free for others.
+
+    Args:
+        customer_id: which customer.
+        email: where mail goes now.
+    """
+
+    customer_id: Key
+    email: Personal[Email]
+
+
+class RecordLogin(Command, name="customer.record_login"):
+    """Note that a customer has logged in.
+
+    Args:
+        customer_id: which customer.
+        at: when, with its time zone.
+    """
+
+    customer_id: Key
+    at: AwareDatetime
+
+
+class CustomerRegistered(Event, name="customer.registered"):
+    """Somebody has become a customer.
+
+    Args:
+        customer_id: which customer.
+        name: what the customer is called.
+        email: where mail goes.
+    """
+
+    customer_id: Key
+    name: Personal[str]
+    email: Personal[str]
+
+
+class EmailChanged(Event, name="customer.email_changed"):
+    """A customer's mail goes elsewhere.
+
+    Args:
+        customer_id: which customer.
+        email: where mail goes now.
+    """
+
+    customer_id: Key
+    email: Personal[str]
+
+
+class LoginRecorded(Event, name="customer.login_recorded"):
+    """A customer has logged in.
+
+    Args:
+        customer_id: which customer.
+        at: when, with its time zone.
+    """
+
+    customer_id: Key
+    at: AwareDatetime
+
+
+CustomerCommand = RegisterCustomer | ChangeEmail | RecordLogin
+CustomerEvent = CustomerRegistered | EmailChanged | LoginRecorded
+
+
+class Customer(Aggregate[CustomerCommand, CustomerEvent], category="customer", key="customer_id"):
+    """A customer: no two share an e-mail address, and the last login only moves forward.
+
+    Args:
+        email: where mail goes; none while nobody has registered.
+        last_login: the latest one, if any.
+    """
+
+    email: str | None = Field(None, repr=False)
+    last_login: datetime | None = None
+
+    def decide(self, command: CustomerCommand) -> Decision:
+        """What a customer may do."""
+        match command:
+            case RegisterCustomer(customer_id=id) if self.email is not None:
+                raise CustomerExists(customer_id=id)
+            case RegisterCustomer(customer_id=id, name=name, email=email):
+                return [_alone(email, id), CustomerRegistered(customer_id=id, name=name, email=email)]
+            case _ if self.email is None:
+                raise UnknownCustomer(customer_id=command.customer_id)
+
+            case ChangeEmail(email=email) if email == self.email:
+                return []
+            case ChangeEmail(customer_id=id, email=email):
+                old = Free("customer.email", self.email)
+                return [old, _alone(email, id), EmailChanged(customer_id=id, email=email)]
+
+            case RecordLogin(at=at) if self.last_login is not None and at <= self.last_login:
+                return []
+            case RecordLogin(customer_id=id, at=at):
+                return [LoginRecorded(customer_id=id, at=at)]
+            case _:
+                assert_never(command)
+
+    def evolve(self, event: CustomerEvent) -> Self:
+        """The customer after an event."""
+        match event:
+            case CustomerRegistered(email=email) | EmailChanged(email=email):
+                return self.having(email=email)
+            case LoginRecorded(at=at):
+                return self.having(last_login=at)
+            case _:
+                assert_never(event)
+
+
+def _alone(email: str, customer_id: str) -> Claim:
+    """An address belongs to one customer; the refusal names who asked, never the address."""
+    return Claim("customer.email", email, EmailTaken(customer_id=customer_id))

@@ -1,0 +1,227 @@
+"""Orders as people ask about them: one row an order, and its timeline."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Text, func, select
+from sqlalchemy.dialects.postgresql import JSONB
+
+from amends import Recorded
+from amends.changes import Rows
+from amends.projection import Projection
+from amends.query import Query, first, many
+from domain.order import OrderCancelled, OrderCompleted, OrderPlaced
+from domain.payment import PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentRequested
+from domain.stock import StockCommitted, StockReleased, StockReserved
+
+__all__ = [
+    "MoneyRow",
+    "OrderRow",
+    "StatusRow",
+    "TimelineRow",
+    "by_status",
+    "history",
+    "money",
+    "order",
+    "orders_of",
+    "timeline_of",
+]
+
+history = Projection("order_history", version=1)
+
+orders = history.table(
+    "order_history",
+    Column("order_id", Text, primary_key=True, comment="The order."),
+    Column("customer_id", Text, comment="Who ordered."),
+    Column("status", Text, comment="placed, then one of completed and cancelled."),
+    Column("reason", Text, comment="Why it was cancelled: a refusal's name, or who cancelled it."),
+    Column("lines", JSONB, comment="What was ordered: sku, quantity and unit price of each line."),
+    Column("currency", Text, comment="ISO 4217 currency of all amounts."),
+    Column("total", BigInteger, nullable=False, default=0, comment="Price of all lines, in minor units."),
+    Column("paid", BigInteger, nullable=False, default=0, comment="Taken from the customer, in minor units."),
+    Column("refunded", BigInteger, nullable=False, default=0, comment="Given back, in minor units."),
+    Column("endings", Integer, nullable=False, default=0, comment="How many final states it has had: 0 or 1."),
+    Column("placed_at", DateTime(timezone=True), comment="When it was placed."),
+    Column("paid_at", DateTime(timezone=True), comment="When the money was taken."),
+    Column("ended_at", DateTime(timezone=True), comment="When it was completed or cancelled."),
+    Index("order_history_by_customer", "customer_id", "placed_at"),
+    comment="One row an order: where it stands, why, how much, when.",
+    computed={"seconds": ("extract(epoch from ended_at - placed_at)::float8", "From placed to ended, in seconds.")},
+)
+
+timeline = history.table(
+    "order_timeline",
+    Column("order_id", Text, primary_key=True, comment="The order."),
+    Column("position", BigInteger, primary_key=True, comment="Number of the event in the log."),
+    Column("at", DateTime(timezone=True), nullable=False, comment="When it was recorded."),
+    Column("event", Text, nullable=False, comment="What happened: the event's name."),
+    Column("detail", Text, comment="The fact that matters, in words."),
+    Column("actor", Text, nullable=False, comment="On whose behalf."),
+    comment="One row for each thing that happened to an order.",
+)
+
+
+@history.on(OrderPlaced)
+def placed(event: OrderPlaced, fact: Recorded, rows: Rows) -> None:
+    """A new order."""
+    rows(orders, event.order_id).set(
+        customer_id=event.customer_id,
+        status="placed",
+        lines=[line.model_dump(mode="json") for line in event.lines],
+        currency=event.total.currency,
+        total=event.total.amount,
+        placed_at=fact.recorded_at,
+    )
+    _note(rows, event.order_id, fact, str(event.total))
+
+
+@history.on(OrderCompleted)
+def completed(event: OrderCompleted, fact: Recorded, rows: Rows) -> None:
+    """It ended well."""
+    rows(orders, event.order_id).set(status="completed", ended_at=fact.recorded_at).add(endings=1)
+    _note(rows, event.order_id, fact, None)
+
+
+@history.on(OrderCancelled)
+def cancelled(event: OrderCancelled, fact: Recorded, rows: Rows) -> None:
+    """It was called off."""
+    rows(orders, event.order_id).set(status="cancelled", reason=event.reason, ended_at=fact.recorded_at).add(endings=1)
+    _note(rows, event.order_id, fact, event.reason)
+
+
+@history.on(PaymentRequested)
+def payment_requested(event: PaymentRequested, fact: Recorded, rows: Rows) -> None:
+    """The customer was asked for money."""
+    _note(rows, event.order_id, fact, f"{event.amount} by {event.method}")
+
+
+@history.on(PaymentProcessed)
+def paid(event: PaymentProcessed, fact: Recorded, rows: Rows) -> None:
+    """The money was taken."""
+    rows(orders, event.order_id).add(paid=event.amount.amount).set(paid_at=fact.recorded_at)
+    _note(rows, event.order_id, fact, str(event.amount))
+
+
+@history.on(PaymentFailed)
+def payment_failed(event: PaymentFailed, fact: Recorded, rows: Rows) -> None:
+    """No money was taken."""
+    _note(rows, event.order_id, fact, event.reason)
+
+
+@history.on(PaymentRefunded)
+def refunded(event: PaymentRefunded, fact: Recorded, rows: Rows) -> None:
+    """The money went back."""
+    rows(orders, event.order_id).add(refunded=event.amount.amount)
+    _note(rows, event.order_id, fact, str(event.amount))
+
+
+@history.on(StockReserved)
+def reserved(event: StockReserved, fact: Recorded, rows: Rows) -> None:
+    """Goods were set aside for it; a reservation bears the order's id."""
+    _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
+
+
+@history.on(StockReleased)
+def released(event: StockReleased, fact: Recorded, rows: Rows) -> None:
+    """Goods set aside went back."""
+    _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
+
+
+@history.on(StockCommitted)
+def committed(event: StockCommitted, fact: Recorded, rows: Rows) -> None:
+    """Goods left the shelf for it."""
+    _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
+
+
+def _note(rows: Rows, order_id: str, fact: Recorded, detail: str | None) -> None:
+    rows(timeline, order_id, fact.position.number).set(
+        at=fact.recorded_at, event=fact.event.message_name, detail=detail, actor=fact.actor
+    )
+
+
+class OrderRow(BaseModel):
+    """An order as `views.order_history` shows it; amounts in minor units, times in UTC."""
+
+    order_id: str
+    customer_id: str
+    status: str
+    reason: str | None
+    lines: list[dict[str, Any]]
+    currency: str
+    total: int
+    paid: int
+    refunded: int
+    placed_at: datetime
+    paid_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+
+
+class TimelineRow(BaseModel):
+    """Something that happened to an order, as `views.order_timeline` shows it."""
+
+    position: int
+    at: datetime
+    event: str
+    detail: str | None
+    actor: str
+
+
+class StatusRow(BaseModel):
+    """How many orders ended in which way for which reason."""
+
+    status: str
+    reason: str | None
+    orders: int
+
+
+class MoneyRow(BaseModel):
+    """Money by currency, in minor units: taken, given back, and the total of completed orders."""
+
+    currency: str
+    taken: int
+    refunded: int
+    completed: int
+
+
+_orders = history.view("order_history")
+_timeline = history.view("order_timeline")
+
+
+def order(order_id: str) -> Query[OrderRow | None]:
+    """One order."""
+    return first(select(_orders).where(_orders.c.order_id == order_id), OrderRow)
+
+
+def orders_of(customer_id: str, limit: int = 50) -> Query[list[OrderRow]]:
+    """A customer's latest orders, newest first."""
+    mine = select(_orders).where(_orders.c.customer_id == customer_id)
+    return many(mine.order_by(_orders.c.placed_at.desc(), _orders.c.order_id).limit(limit), OrderRow)
+
+
+def timeline_of(order_id: str) -> Query[list[TimelineRow]]:
+    """What happened to an order, oldest first."""
+    mine = select(_timeline).where(_timeline.c.order_id == order_id)
+    return many(mine.order_by(_timeline.c.at, _timeline.c.position), TimelineRow)
+
+
+def by_status() -> Query[list[StatusRow]]:
+    """Orders counted by status and reason."""
+    columns = (_orders.c.status, _orders.c.reason)
+    counted = select(*columns, func.count().label("orders")).group_by(*columns)
+    return many(counted.order_by(func.count().desc(), *columns), StatusRow)
+
+
+def money() -> Query[list[MoneyRow]]:
+    """Money by currency."""
+    completed_total = func.coalesce(func.sum(_orders.c.total).filter(_orders.c.status == "completed"), 0)
+    sums = select(
+        _orders.c.currency,
+        func.sum(_orders.c.paid).label("taken"),
+        func.sum(_orders.c.refunded).label("refunded"),
+        completed_total.label("completed"),
+    )
+    return many(sums.group_by(_orders.c.currency).order_by(_orders.c.currency), MoneyRow)

@@ -1,0 +1,143 @@
+"""An order, from the customer's click to the goods going out, or everything put right again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from activities.catalogue import Catalogue
+from amends import Call, Key, Position, Process, Saga, SagaUndone
+from domain.order import MAX_LINES, Cancel, Complete, Place
+from domain.stock import CommitStock
+from domain.values import Line, PricedLine, Value, total_of
+from workflows.inventory_reservation import InventoryReservation, Reservation
+from workflows.payment import Payment, PaymentMethod, PaymentRequest
+
+__all__ = ["Acceptance", "OrderOutcome", "OrderRequest", "PlaceOrder"]
+
+CANCELLED_BY_CUSTOMER = "cancelled_by_customer"
+
+
+def _each_once(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    if len({line.sku for line in lines}) < len(lines):
+        raise ValueError("must not name a product twice")
+    return lines
+
+
+class OrderRequest(Value):
+    """What a customer wants; prices are not theirs to say."""
+
+    order_id: Key
+    customer_id: Key
+    lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES), AfterValidator(_each_once)]
+    payment: PaymentMethod
+
+
+class Acceptance(BaseModel):
+    """The order is on record; position tells readers from where on they can see it."""
+
+    order_id: Key
+    position: Position
+
+
+class OrderOutcome(BaseModel):
+    """How an order ended.
+
+    Args:
+        status: completed; cancelled (it was placed, and all of it is undone); refused (it was never placed).
+        reason: short code of why not, e.g. OutOfStock; None when completed.
+        position: where its last event stands in the feed.
+    """
+
+    order_id: Key
+    status: Literal["completed", "cancelled", "refused"]
+    reason: str | None
+    position: Position
+
+
+@workflow.defn
+class PlaceOrder(Process[OrderRequest, OrderOutcome]):
+    """Place the order, take the payment, reserve the goods, complete; or undo what was done, newest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._accepted: Acceptance | None = None
+
+    @workflow.run
+    async def run(self, request: OrderRequest) -> OrderOutcome:
+        """See an order through to its one final state."""
+        try:
+            async with self.saga as saga:
+                lines = await self._price(saga, request)
+                await self._place(saga, request, lines)
+                await self._pay(saga, request, lines)
+                await self._reserve(saga, request)
+                await self._complete(saga, request)
+        except SagaUndone as undone:
+            status: Literal["cancelled", "refused"] = "cancelled" if self._accepted else "refused"
+            return self._outcome(request, status, undone.reason)
+        return self._outcome(request, "completed", None)
+
+    @workflow.update
+    async def accepted(self) -> Acceptance:
+        """Answer as soon as the order is on record, or with the refusal."""
+        await workflow.wait_condition(lambda: self._accepted is not None or self.saga.failure is not None)
+        if self._accepted is None:
+            assert self.saga.failure is not None
+            raise self.saga.failure.for_caller()
+        return self._accepted
+
+    @workflow.update
+    def cancel(self) -> None:
+        """The customer changed their mind: stop and undo."""
+        self.saga.cancel(CANCELLED_BY_CUSTOMER)
+
+    @cancel.validator
+    def _not_too_late(self) -> None:
+        if not self.saga.can_be_cancelled:
+            raise ApplicationError("The order is past cancelling", type="TooLate")
+
+    async def _price(self, saga: Saga, request: OrderRequest) -> tuple[PricedLine, ...]:
+        return await saga.do("look up the prices", Call(Catalogue.price, request.lines, local=True))
+
+    async def _place(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> None:
+        receipt = await saga.do(
+            f"place the order over {total_of(lines)}",
+            Place(order_id=request.order_id, customer_id=request.customer_id, lines=lines),
+            undo=lambda why: Cancel(order_id=request.order_id, reason=why),
+        )
+        self._accepted = Acceptance(order_id=request.order_id, position=receipt.position)
+
+    async def _pay(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> None:
+        payment = PaymentRequest(
+            payment_id=request.order_id,
+            order_id=request.order_id,
+            customer_id=request.customer_id,
+            amount=total_of(lines),
+            method=request.payment,
+        )
+        # a card answers at once; a transfer has a life of its own, for days
+        mount = saga.sub if request.payment.kind == "card" else saga.child
+        await mount("payment", Payment, payment)
+
+    async def _reserve(self, saga: Saga, request: OrderRequest) -> None:
+        await saga.sub(
+            "reservation",
+            InventoryReservation,
+            Reservation(reservation_id=request.order_id, lines=request.lines),
+        )
+
+    async def _complete(self, saga: Saga, request: OrderRequest) -> None:
+        await saga.do("complete the order", Complete(order_id=request.order_id), pivot=True)
+        await saga.all(*(self._ship(saga, request.order_id, line) for line in request.lines))
+
+    async def _ship(self, saga: Saga, order_id: Key, line: Line) -> None:
+        await saga.do(f"commit {line.quantity} × {line.sku}", CommitStock(sku=line.sku, reservation_id=order_id))
+
+    def _outcome(
+        self, request: OrderRequest, status: Literal["completed", "cancelled", "refused"], reason: str | None
+    ) -> OrderOutcome:
+        return OrderOutcome(order_id=request.order_id, status=status, reason=reason, position=self.saga.position)
