@@ -34,7 +34,7 @@ FRESH_WITHIN = 10.0
 
 
 class TooLate(Refused):
-    """The order can no longer be cancelled."""
+    """The order can no longer be cancelled"""
 
 
 @dataclass(frozen=True)

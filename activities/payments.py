@@ -13,7 +13,7 @@ __all__ = ["PaymentDeclined", "Payments"]
 
 
 class PaymentDeclined(Refused):
-    """The payment was declined."""
+    """The payment was declined"""
 
 
 class Payments(ABC):

@@ -11,6 +11,7 @@ from amends.money import Currency, Money
 from amends.records import Context, Position, Receipt, Recorded
 from amends.saga import Process, Saga, SagaUndone, Undo
 from amends.steps import Call
+from amends.values import Value
 
 __all__ = [
     "Aggregate",
@@ -35,5 +36,6 @@ __all__ = [
     "Saga",
     "SagaUndone",
     "Undo",
+    "Value",
     "upcast",
 ]

@@ -19,16 +19,16 @@ Step = dict[str, Op] | None
 
 
 class Change:
-    """What becomes of one row. Operations can be chained; the row is made, with its defaults, when it is not there."""
+    """What becomes of one row. Operations can be chained; a row that is not there is made first, with its defaults."""
 
     __slots__ = ("_table", "steps")
 
     def __init__(self, table: ReadTable) -> None:
         self._table = table
-        self.steps: list[Step] = [{}]
+        self.steps: list[Step] = []
 
     def set(self, **columns: Any) -> Self:
-        """Give columns new values; None is SQL's null."""
+        """Give columns new values; None is SQL's null. With no column at all, only see to it that the row is there."""
         return self._do(SET, columns)
 
     def add(self, **columns: Any) -> Self:
@@ -53,15 +53,14 @@ class Change:
         return self
 
     def _do(self, op: str, columns: Mapping[str, Any]) -> Self:
+        last = self.steps[-1] if self.steps else None
+        if last is None:
+            self.steps.append(last := {})
         for name, value in columns.items():
             then = self._table.op(op, name, value)
-            last = self.steps[-1]
-            if last is None:
-                self.steps.append({name: then})
-                continue
             folded = compose(last[name], then) if name in last else then
             if folded is None:  # such as a sum and then a maximum: no one operation does both
-                self.steps.append({name: then})
+                self.steps.append(last := {name: then})
             else:
                 last[name] = folded
         return self
@@ -103,12 +102,12 @@ class Rows:
     def statements(self) -> Iterator[tuple[ReadTable, bytes]]:
         """What is to be sent, in order: the table (with its statement) and the statement's JSON."""
         for table, changes in self._changes.items():
-            waiting = list(changes.items())
+            waiting = [(key, change.steps) for key, change in changes.items() if change.steps]
             step = 0
             while waiting:
-                yield table, to_json([_row(table, key, change.steps[step]) for key, change in waiting])
+                yield table, to_json([_row(table, key, steps[step]) for key, steps in waiting])
                 step += 1
-                waiting = [(key, change) for key, change in waiting if len(change.steps) > step]
+                waiting = [(key, steps) for key, steps in waiting if len(steps) > step]
 
 
 def _row(table: ReadTable, key: tuple[Any, ...], step: Step) -> dict[str, Any]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from temporalio import workflow
 
 from amends.policies import COMMAND
 from amends.records import Context, Receipt
+from amends.values import Value
 from amends.visibility import MEMO, SagaMemo
 
 __all__ = ["CommandRequest", "ExecuteCommand"]
 
 
-class CommandRequest(BaseModel):
+class CommandRequest(Value):
     """A command by name, as JSON data.
 
     Args:
         name: the message name.
         data: its fields.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     data: dict[str, Any]

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import StringConstraints
 
-from amends.errors import (
-    DuplicateMessage,
-    InvalidInput,
-    MessageFromTheFuture,
-    MissingUpcaster,
-    UnknownMessage,
-)
+from amends.errors import DuplicateMessage, MessageFromTheFuture, MissingUpcaster, UnknownMessage
+from amends.values import Value
 
-__all__ = ["Command", "Event", "Key", "Message", "Personal", "Registry", "problems_of", "upcast"]
+__all__ = ["Command", "Event", "Key", "Message", "Personal", "Registry", "upcast"]
 
 Data = dict[str, Any]
 Upcaster = Callable[[Data], Data]
@@ -54,10 +49,8 @@ def upcast(from_version: int) -> Callable[[Upcaster], Upcaster]:
     return mark
 
 
-class Message(BaseModel):
+class Message(Value):
     """What commands and events share: immutable, unknown fields refused, a stable name and schema version."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     message_name: ClassVar[str] = ""
     schema_version: ClassVar[int] = 1
@@ -77,15 +70,6 @@ class Message(BaseModel):
         functions = [member.__func__ for member in members if isinstance(member, staticmethod)]
         cls.upcasters = {getattr(f, UPCASTS): f for f in functions if hasattr(f, UPCASTS)}
         cls.registry.add(cls)
-
-    def __init__(self, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise InvalidInput(problems_of(error)) from None
-
-    # pydantic then reads nested and received messages without this constructor, and names the whole path itself
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def redacted(self) -> Data:
         """The message as plain JSON data with its personal fields masked, fit for logs and audit."""
@@ -165,11 +149,6 @@ class Registry:
         for step in range(version, cls.schema_version):
             data = cls.upcasters[step](dict(data))
         return cls(**data)
-
-
-def problems_of(error: ValidationError) -> dict[str, str]:
-    """What pydantic found, as field path → complaint; the refused value itself stays out of it."""
-    return {".".join(map(str, found["loc"])) or "input": found["msg"] for found in error.errors(include_input=False)}
 
 
 class Command(Message):

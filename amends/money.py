@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from amends.errors import InvalidInput
+from amends.values import Value
 
 __all__ = ["MAX_AMOUNT", "Currency", "Money"]
 
@@ -39,15 +40,13 @@ Currency = Annotated[str, AfterValidator(_known)]
 """A three-letter ISO 4217 code, in capitals."""
 
 
-class Money(BaseModel):
+class Money(Value):
     """An amount in one currency; sums never mix currencies and never round.
 
     Args:
         amount: minor units (cents for EUR, yen for JPY); negative where something is owed.
         currency: ISO 4217 code.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     amount: int = Field(strict=True, ge=-MAX_AMOUNT, le=MAX_AMOUNT)
     currency: Currency

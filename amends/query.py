@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel
-from sqlalchemy import RowMapping, Select, text
+from sqlalchemy import RowMapping, Select, TextualSelect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from amends.database import conninfo
@@ -37,15 +37,15 @@ class Query(Generic[T]):
         read: turns the rows found into the answer.
     """
 
-    statement: Select[Any]
+    statement: Select[Any] | TextualSelect
     read: Callable[[Sequence[RowMapping]], T]
 
 
-def many(statement: Select[Any], row: type[R]) -> Query[list[R]]:
+def many(statement: Select[Any] | TextualSelect, row: type[R]) -> Query[list[R]]:
     """A query for all rows.
 
     Args:
-        statement: a select whose columns are the fields of the row class.
+        statement: a select whose columns are the fields of the row class; `text("select …").columns()` will do.
         row: the class of its rows.
     """
     return Query(statement, lambda found: [row.model_validate(dict(one)) for one in found])

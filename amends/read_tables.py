@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, MetaData, Table, literal
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from pydantic_core import to_jsonable_python
+from sqlalchemy import Column, MetaData, Table
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import DefaultClause, SchemaItem
-from sqlalchemy.sql import text
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from amends.columns import NAMES, SET, Op, kind_of
@@ -17,7 +19,8 @@ from amends.errors import InvalidInput
 
 __all__ = ["ReadTable"]
 
-DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+# this style leaves percent signs in SQL alone
+DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 MERGE = """
 merge into {table} as t
@@ -168,10 +171,9 @@ def _settle(column: Column[Any]) -> None:
     if column.default is not None and column.server_default is None:
         if not isinstance(column.default, ScalarElementColumnDefault):
             raise TypeError(f"Column {column.name!r}: a default must be a plain value, or SQL as server_default")
-        value = literal(column.default.arg, column.type)
-        compiled = value.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})
-        column.server_default = DefaultClause(text(str(compiled)))
-        column.default = None
+        value = to_jsonable_python(kind_of(column.type).check(column.default.arg))
+        plain = isinstance(value, str) and not isinstance(column.type, JSONB)
+        column.server_default, column.default = DefaultClause(value if plain else json.dumps(value)), None
 
 
 def _default(column: Column[Any]) -> str:

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from amends.errors import InvalidInput, Refused
 from amends.messages import Event
+from amends.values import Value
 
 __all__ = ["START", "Context", "Position", "Receipt", "Recorded", "Refusal"]
 
@@ -41,7 +42,7 @@ START = Position(0, 0)
 """Before the first event."""
 
 
-class Context(BaseModel):
+class Context(Value):
     """Who wants a command done, on whose behalf, and under which id it may act once.
 
     Args:
@@ -54,21 +55,17 @@ class Context(BaseModel):
         labels: business keys for the log lines of whoever handles it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     command_id: str
     actor: str
     correlation_id: str
     causation_id: str
     workflow_id: str | None = None
     trace: str | None = None
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
 
 
-class Refusal(BaseModel):
+class Refusal(Value):
     """A rule's no, as recorded: its stable name, the sentence, the facts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     message: str
@@ -84,7 +81,7 @@ class Refusal(BaseModel):
         return Refused.recall(self.name, self.message, self.facts)
 
 
-class Receipt(BaseModel):
+class Receipt(Value):
     """What became of a command.
 
     Args:
@@ -95,8 +92,6 @@ class Receipt(BaseModel):
         refusal: why not, when refused.
         repeated: the command id had been seen before, so this is what was recorded then.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     outcome: Literal["done", "refused"]

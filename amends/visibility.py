@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from temporalio.common import SearchAttributeKey
 
-__all__ = ["MEMO", "SAGA_STATUS", "SAGA_STEP", "Entry", "SagaMemo", "SagaStatus", "timeline"]
+__all__ = ["MEMO", "SAGA_STATUS", "SAGA_STEP", "SEARCH_ATTRIBUTES", "Entry", "SagaMemo", "SagaStatus", "timeline"]
 
 SagaStatus = Literal["Running", "Compensating", "Completed", "Compensated", "NeedsAttention"]
 
@@ -19,6 +19,9 @@ SAGA_STATUS = SearchAttributeKey.for_keyword("SagaStatus")
 
 SAGA_STEP = SearchAttributeKey.for_keyword("SagaStep")
 """The step that made a saga turn back."""
+
+SEARCH_ATTRIBUTES = {SAGA_STATUS.name: "Keyword", SAGA_STEP.name: "Keyword"}
+"""What a Temporal namespace must know before a saga runs in it, besides the application's own business keys."""
 
 MEMO = "amends"
 """The memo entry that carries `SagaMemo`."""

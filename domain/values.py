@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterable
 from functools import reduce
 from operator import add
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints
 
-from amends import InvalidInput, Key, Money
-from amends.messages import problems_of
+from amends import Key, Money, Value
 
 __all__ = [
     "MAX_LINES",
@@ -26,7 +25,6 @@ __all__ = [
     "PricedLine",
     "Quantity",
     "ShortText",
-    "Value",
     "each_product_once",
     "total_of",
 ]
@@ -68,21 +66,6 @@ ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_no_control_characters)
 ]
 """A name or a reason: 1 to 200 characters, none of them a control character."""
-
-
-class Value(BaseModel):
-    """What values share: immutable, unknown fields refused, bad input told as `InvalidInput`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __init__(self, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise InvalidInput(problems_of(error)) from None
-
-    # Inside a message pydantic then reads values without this constructor, and names the whole path: lines.0.quantity
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 class Line(Value):

@@ -20,7 +20,7 @@ from amends.connect import connect
 from amends.embedded import EmbeddedPostgres, EmbeddedTemporal, free_port
 from amends.projection_workflow import start_projections
 from amends.settings import Settings
-from amends.visibility import SAGA_STATUS, SAGA_STEP
+from amends.visibility import SEARCH_ATTRIBUTES
 from amends.worker import open_worker
 from app import app as shop_app
 
@@ -43,7 +43,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def temporal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTemporal]:
     """A Temporal server of this session, with the shop's search attributes."""
-    attributes = {SAGA_STATUS.name: "Keyword", SAGA_STEP.name: "Keyword", **shop_app.search_attributes}
+    attributes = {**SEARCH_ATTRIBUTES, **shop_app.search_attributes}
     server = EmbeddedTemporal(
         tmp_path_factory.mktemp("temporal"),
         free_port(),

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
 from temporalio import workflow
 
-from amends import Key, Process, Undo
+from amends import Key, Process, Undo, Value
 from domain.stock import ReleaseStock, ReserveStock
-from domain.values import Line
+from domain.values import OrderLines
 
 __all__ = ["InventoryReservation", "Reservation"]
 
 
-class Reservation(BaseModel):
+class Reservation(Value):
     """The goods to set aside, under a name of their own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     reservation_id: Key
-    lines: tuple[Line, ...]
+    lines: OrderLines
 
 
 @workflow.defn

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from temporalio import workflow
 
 from activities.gateway import Charge, ChargeResult, Refund
 from activities.payments import PaymentDeclined, Payments
-from amends import Call, Key, Money, Personal, Process, Refused, Saga, Undo
+from amends import Call, Key, Money, Personal, Process, Refused, Saga, Undo, Value
 from domain.payment import RecordFailure, RecordPayment, RequestPayment
 
 __all__ = ["Payment", "PaymentMethod", "PaymentOverdue", "PaymentReceipt", "PaymentRequest"]
@@ -22,10 +22,10 @@ SETTLEMENT = timedelta(days=3)
 
 
 class PaymentOverdue(Refused):
-    """The payment was not confirmed in time."""
+    """The payment was not confirmed in time"""
 
 
-class PaymentMethod(BaseModel):
+class PaymentMethod(Value):
     """How a customer pays.
 
     Args:
@@ -33,16 +33,12 @@ class PaymentMethod(BaseModel):
         token: the provider's token for the card or account; never a card number.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["card", "transfer"] = "card"
     token: Personal[str] = Field(min_length=1, max_length=200, repr=False)
 
 
-class PaymentRequest(BaseModel):
+class PaymentRequest(Value):
     """What is to be paid, for which order, how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     payment_id: Key
     order_id: Key
@@ -51,7 +47,7 @@ class PaymentRequest(BaseModel):
     method: PaymentMethod
 
 
-class PaymentReceipt(BaseModel):
+class PaymentReceipt(Value):
     """What was paid, and the provider's name for it."""
 
     payment_id: Key

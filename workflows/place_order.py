@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, Field
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from activities.catalogue import Catalogue
-from amends import Call, Key, Position, Process, Saga, SagaUndone
-from domain.order import MAX_LINES, Cancel, Complete, Place
+from amends import Call, Key, Position, Process, Saga, SagaUndone, Value
+from domain.order import Cancel, Complete, Place
 from domain.stock import CommitStock
-from domain.values import Line, PricedLine, Value, total_of
+from domain.values import Line, OrderLines, PricedLine, total_of
 from workflows.inventory_reservation import InventoryReservation, Reservation
 from workflows.payment import Payment, PaymentMethod, PaymentRequest
 
@@ -21,29 +20,23 @@ __all__ = ["Acceptance", "OrderOutcome", "OrderRequest", "PlaceOrder"]
 CANCELLED_BY_CUSTOMER = "cancelled_by_customer"
 
 
-def _each_once(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    if len({line.sku for line in lines}) < len(lines):
-        raise ValueError("must not name a product twice")
-    return lines
-
-
 class OrderRequest(Value):
     """What a customer wants; prices are not theirs to say."""
 
     order_id: Key
     customer_id: Key
-    lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES), AfterValidator(_each_once)]
+    lines: OrderLines
     payment: PaymentMethod
 
 
-class Acceptance(BaseModel):
+class Acceptance(Value):
     """The order is on record; position tells readers from where on they can see it."""
 
     order_id: Key
     position: Position
 
 
-class OrderOutcome(BaseModel):
+class OrderOutcome(Value):
     """How an order ended.
 
     Args:

@@ -135,6 +135,11 @@ class Stack:
         for supervisor in self._supervisors:
             supervisor.check()
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether somebody has asked to end, for callers with a loop of their own."""
+        return self._signals.wait(0)
+
     def request_stop(self) -> None:
         """Makes `run` return; for other threads."""
         self._signals.request()

@@ -217,6 +217,13 @@ begin
         if taken is not null then
             raise exception 'a claimed value is taken' using errcode = 'AM001', detail = (taken - 1)::text;
         end if;
+        if count = 0 then
+            -- a claim may have waited for somebody who has written to the stream meanwhile: decide again on that
+            select * into head from amends.streams s where s.stream = target;
+            if coalesce(head.version, 0) <> expected then
+                raise exception 'stream % moved on', target using errcode = '40001';
+            end if;
+        end if;
     end if;
 
     insert into amends.commands (command_id, name, stream, payload, outcome, refusal, version, events, xid, position,

@@ -1,0 +1,126 @@
+"""The `amends` command line; an application's own commands join it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from amends.app import App, install, load_app
+from amends.embedded import Running, Stack
+from amends.errors import AmendsError, StartupError
+from amends.logs import configure_logs
+from amends.settings import Settings
+from amends.visibility import SEARCH_ATTRIBUTES
+from amends.worker import run_worker
+
+__all__ = ["main", "open_stack"]
+
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what earlier runs left, and start empty.")]
+
+screen = Console(stderr=True)
+
+
+def open_stack(app: App, settings: Settings, *, fresh: bool = False) -> Stack:
+    """Servers and worker for an application, as `amends up` runs them.
+
+    Args:
+        app: its search attributes are registered, its schema installed.
+        settings: ports, data folder, servers of your own.
+        fresh: start empty.
+    """
+    return Stack(
+        settings,
+        search_attributes={**SEARCH_ATTRIBUTES, **app.search_attributes},
+        worker_command=[sys.executable, "-m", "amends", "worker"],
+        prepare=lambda url: install(app, url),
+        fresh=fresh,
+        worker_output="file",
+    )
+
+
+def up(fresh: Fresh = False) -> None:
+    """Start PostgreSQL, Temporal with its Web UI, and a worker; stay until Ctrl-C."""
+    settings = Settings()
+    with ExitStack() as ending:
+        with screen.status("Starting PostgreSQL, Temporal and a worker …"):
+            stack = ending.enter_context(open_stack(load_app(settings.app), settings, fresh=fresh))
+        screen.print(_addresses(stack.running, settings))
+        screen.print("Ctrl-C ends all of it; the data stay.", style="dim")
+        stack.run()
+        screen.print("Ending: the worker finishes what it has begun …", style="dim")
+
+
+def worker() -> None:
+    """Run a worker against the servers that the settings name; SIGTERM drains it."""
+    settings = Settings()
+    asyncio.run(run_worker(load_app(settings.app), settings))
+
+
+def migrate() -> None:
+    """Bring the database to the schema that this code needs; safe to repeat."""
+    settings = Settings()
+    if settings.database_url is None:
+        raise StartupError("Say which database: set AMENDS_DATABASE_URL (an owner of the schema)")
+    install(load_app(settings.app), settings.database_url.get_secret_value())
+    screen.print("The schema is up to date.")
+
+
+def main() -> None:
+    """Run the command line; errors made for people are shown as such, without a stack trace."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for found in error.errors():
+            screen.print(f"AMENDS_{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}", style="red")
+        sys.exit(2)
+    configure_logs(settings)
+    commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    commands.callback()(_about)
+    for name, function in {"up": up, "worker": worker, "migrate": migrate, **_of_app(settings)}.items():
+        commands.command(name)(_told_to_people(function))
+    commands()
+
+
+def _about() -> None:
+    """Durable sagas that put things right."""
+
+
+def _of_app(settings: Settings) -> dict[str, Callable[..., Any]]:
+    """The application's own commands; none outside its folder."""
+    try:
+        return dict(load_app(settings.app).commands)
+    except StartupError:
+        return {}
+
+
+def _told_to_people(command: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            screen.print("Stopped.", style="dim")
+            sys.exit(130)
+        except AmendsError as error:
+            screen.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
+            sys.exit(2 if isinstance(error, StartupError) else 1)
+
+    return run
+
+
+def _addresses(running: Running, settings: Settings) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("Web UI", running.web_ui or "(of your own server)")
+    table.add_row("Temporal", running.temporal_address)
+    table.add_row("PostgreSQL", running.database_url)
+    table.add_row("Logs", str(settings.home / "log"))
+    return table
