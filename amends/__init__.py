@@ -8,8 +8,10 @@ from amends.aggregate import Aggregate, Claim, Decision, Free
 from amends.errors import AmendsError, InvalidInput, Refused
 from amends.messages import Command, Event, Key, Personal, upcast
 from amends.money import Currency, Money
+from amends.outcomes import SagaUndone
+from amends.process import Process
 from amends.records import Context, Position, Receipt, Recorded
-from amends.saga import Process, Saga, SagaUndone, Undo
+from amends.saga import Saga, Undo
 from amends.steps import Call
 from amends.values import Value
 

@@ -24,9 +24,9 @@ from amends.dispatch import CommandRequest, ExecuteCommand
 from amends.errors import CommandIdReused, InvalidInput, SagaError, StartupError
 from amends.freshness import Freshness
 from amends.messages import Command, Key
+from amends.process import Process
 from amends.query import Query, Reader
 from amends.records import START, Position, Receipt
-from amends.saga import Process
 from amends.settings import Settings
 from amends.steps import refusal_in
 from amends.visibility import MEMO, SAGA_STATUS, SagaMemo

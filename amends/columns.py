@@ -38,10 +38,10 @@ class Kind:
     sql: dict[str, str]
     check: Callable[[Any], Any]
 
-    def operand(self, op: str, value: Any) -> Any:
-        """A value as it is kept; what is appended to a JSON array is kept as an array."""
-        kept = self.check(value)
-        return [kept] if op == APPEND and self is _JSON else kept
+    def operand(self, op: str) -> Callable[[Any], Any]:
+        """What turns an operation's value into its operand: to a JSON array, an array is appended."""
+        check = self.check
+        return (lambda value: [check(value)]) if op == APPEND and self is _JSON else check
 
 
 def compose(first: Op, then: Op) -> Op | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar, get_type_hints
 
@@ -15,9 +14,10 @@ from amends.errors import CommandIdReused, InvalidInput, MessageError, Refused
 from amends.handler import CommandHandler
 from amends.messages import Command
 from amends.records import Context, Receipt, Refusal
+from amends.shield import to_the_end
 from amends.steps import refused
 
-__all__ = ["bind_activities", "command_activities", "to_the_end"]
+__all__ = ["bind_activities", "command_activities"]
 
 T = TypeVar("T")
 
@@ -52,17 +52,6 @@ async def _final_errors(handling: Awaitable[T]) -> T:
         raise refused(Refusal.of(error)) from None
     except (CommandIdReused, InvalidInput, MessageError) as error:
         raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
-
-
-async def to_the_end(running: Awaitable[T]) -> T:
-    """Finish what has begun although it is cancelled: its outcome is known then, and the saga can act on it."""
-    task = asyncio.ensure_future(running)
-    while True:
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
 
 
 def bind_activities(implementation: object) -> list[Callable[..., Any]]:

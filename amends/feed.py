@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
+
+from pydantic_core import from_json
 
 from amends.database import Pool
 from amends.messages import Event
@@ -60,7 +61,7 @@ class Row(NamedTuple):
             InvalidInput: its data don't fit the class.
         """
         return Recorded(
-            event=Event.read(self.name, self.schema_version, json.loads(self.data)),
+            event=Event.read(self.name, self.schema_version, from_json(self.data)),
             position=self.position,
             stream=self.stream,
             version=self.version,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from psycopg import DataError, IntegrityError
 
 from amends.batch import Batch, fold
 from amends.database import Pool
-from amends.errors import InvalidInput, ProjectionError, Superseded, UnreadableBatch
+from amends.errors import ProjectionError, Superseded, UnreadableBatch
 from amends.feed import Feed
 from amends.listen import Listener
 from amends.notify import CHECKPOINTS, EVENTS, NOTIFY
 from amends.projection import Projection
 from amends.records import START, Position
+from amends.wakeups import FIRST_LOOK, POLL, Wakeups
 
-__all__ = ["BATCH", "POLL", "Projector"]
+__all__ = ["BATCH", "Projector"]
 
 LOAD = "select xid::text::bigint, position from amends.checkpoints where projection = %s and version = %s"
 """Where a projection stands."""
@@ -31,15 +31,6 @@ where projection = %s and version = %s and xid = %s::xid8 and position = %s
 
 BATCH = 2000
 """Most events that are folded into one transaction."""
-
-POLL = 0.25
-"""Seconds after which the feed is read again although nobody said that there is anything."""
-
-FIRST_LOOK = 0.002
-"""Seconds until the second look for what was announced but is not shown yet; doubles up to the polling interval."""
-
-BEAT = 1.0
-"""Most seconds between two signs of life."""
 
 
 class Projector:
@@ -67,8 +58,7 @@ class Projector:
         self._projection, self._pool, self._url = projection, pool, url
         self._feed = feed or Feed(pool)
         self._batch, self._poll = batch, poll
-        self._at = self._announced = START
-        self._look = FIRST_LOOK
+        self._at = START
 
     async def run(self, stop: asyncio.Event, beat: Callable[[Position], None]) -> None:
         """Follow the feed until asked to stop; a batch that was begun is finished.
@@ -81,14 +71,15 @@ class Projector:
             Superseded: somebody else moves this checkpoint.
             UnreadableBatch: an event can't be read or applied; nothing of its batch was written.
             ProjectionError: the projection is not installed.
+            psycopg.Error: the database is gone; run it again when it is back, nothing is lost or done twice.
         """
-        async with Listener(self._url, "projector", EVENTS) as wake:
+        async with Listener(self._url, "projector", EVENTS) as listener:
+            wakeups = Wakeups(listener, self._poll)
             self._at = await self._load()
             while not stop.is_set():
-                if await self._step():
-                    beat(self._at)
-                else:
-                    await self._idle(wake, stop, beat)
+                if not await self._step():
+                    await wakeups.wait(self._at, stop, beat)
+                beat(self._at)
 
     async def catch_up(self, until: Position) -> Position:
         """Go on until a position is passed; errors as `run`.
@@ -111,34 +102,7 @@ class Projector:
         if not found:
             return False
         await self._write(fold(self._projection, found))
-        self._look = FIRST_LOOK
         return True
-
-    async def _idle(self, wake: Listener, stop: asyncio.Event, beat: Callable[[Position], None]) -> None:
-        """Wait until it is worth looking again.
-
-        What was announced may not be shown yet, for an older transaction is still open: look again soon, then later.
-        """
-        pause = self._poll
-        if self._announced > self._at:
-            pause, self._look = min(self._look, self._poll), min(2 * self._look, self._poll)
-        clock = asyncio.get_running_loop().time
-        until = clock() + pause
-        beat(self._at)
-        while (left := until - clock()) > 0 and not stop.is_set():
-            heard = await _unless(stop, wake.wait(min(left, BEAT)))
-            beat(self._at)
-            if heard is not None:
-                self._hear(heard)
-                return
-
-    def _hear(self, payload: str) -> None:
-        try:
-            announced = Position.parse(payload)
-        except InvalidInput:  # none after a reconnection; or somebody notifies by hand: look, that is all
-            return
-        if announced > self._announced:
-            self._announced, self._look = announced, FIRST_LOOK
 
     async def _write(self, batch: Batch) -> None:
         """Rows and checkpoint in one transaction, then word to those who wait for it."""
@@ -172,15 +136,3 @@ class Projector:
         if row is None:
             raise ProjectionError(f"Projection {name!r} version {version} has no checkpoint; install it first")
         return Position(*row)
-
-
-async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, str | None]) -> str | None:
-    """The result of waiting, or None as soon as `stop` is set."""
-    tasks = asyncio.ensure_future(waiting), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0].result() if tasks[0].done() else None
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

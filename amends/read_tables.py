@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import DefaultClause, SchemaItem
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from amends.columns import NAMES, SET, Op, kind_of
 from amends.errors import InvalidInput
+from amends.merging import DIALECT, merge_statement
 
 __all__ = ["ReadTable"]
-
-# this style leaves percent signs in SQL alone
-DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
-
-MERGE = """
-merge into {table} as t
-using jsonb_to_recordset(%s::jsonb) as x ("!" boolean, {types})
-on {same_key}
-when matched and x."!" then delete
-when matched then {update}
-when not matched and x."!" is not true then insert ({columns}) values ({values})
-"""
-"""Write a batch to a table: each row says by "!" that it goes, or by "column!" what is done to that column."""
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,50}")
 
@@ -77,10 +64,15 @@ class ReadTable:
             comment=comment,
             postgresql_with={"fillfactor": 50},  # room for updated rows on their page, so that indexes stay as they are
         )
-        self.kinds = {column.name: kind_of(column.type) for column in self.columns}
-        self.key = [column.name for column in self.columns if column.primary_key]
+        # SQLAlchemy's names are more than strings, which costs time in each batch
+        self.kinds = {str(column.name): kind_of(column.type) for column in self.columns}
+        self.key = [str(column.name) for column in self.columns if column.primary_key]
+        self._key_checks = [self.kinds[name].check for name in self.key]
+        self._operands = {
+            (op, name): kind.operand(op) for name, kind in self.kinds.items() if name not in self.key for op in kind.sql
+        }
         self.types = {column.name: column.type.compile(dialect=DIALECT) for column in self.columns}
-        self.merge = self._merge()
+        self.merge = merge_statement(self.table.name, self.columns, self.kinds, self.types)
 
     @property
     def comments(self) -> dict[str, str]:
@@ -94,10 +86,15 @@ class ReadTable:
         Raises:
             InvalidInput: too many or too few values, or of another type.
         """
-        if len(values) != len(self.key):
-            problem = f"its key is ({', '.join(self.key)}), not {len(values)} values"
-            raise InvalidInput({f"{self.projection}.{self.name}": problem})
-        return tuple(self._kept(name, SET, value) for name, value in zip(self.key, values, strict=True))
+        try:
+            return tuple([check(value) for check, value in zip(self._key_checks, values, strict=True)])
+        except (TypeError, ValueError, ArithmeticError):
+            if len(values) != len(self.key):
+                problem = f"its key is ({', '.join(self.key)}), not {len(values)} values"
+                raise InvalidInput({f"{self.projection}.{self.name}": problem}) from None
+            for column, value in zip(self.key, values, strict=True):
+                self._kept(column, self.kinds[column].check, value)
+            raise
 
     def op(self, op: str, column: str, value: Any) -> Op:
         """An operation on a column, checked.
@@ -105,28 +102,27 @@ class ReadTable:
         Raises:
             InvalidInput: there is no such column, or it can't be done to it; names projection, table and column.
         """
-        kind = self.kinds.get(column)
-        problem = None
-        if kind is None:
-            problem = f"no such column; there are {', '.join(self.kinds)}"
-        elif column in self.key:
-            problem = "is the key; a row keeps its key"
-        elif op not in kind.sql:
-            able = ", ".join(NAMES[known] for known in kind.sql)
-            problem = f"takes {able}, not {NAMES[op]}: it wants {kind.wants}"
-        if problem:
-            raise InvalidInput({f"{self.projection}.{self.name}.{column}": problem})
+        operand = self._operands.get((op, column))
+        if operand is None:
+            raise InvalidInput({f"{self.projection}.{self.name}.{column}": self._why_not(op, column)})
         if value is None and op == SET:
             return op, None
-        return op, self._kept(column, op, value)
+        return op, self._kept(column, operand, value)
 
-    def _kept(self, column: str, op: str, value: Any) -> Any:
-        kind = self.kinds[column]
+    def _kept(self, column: str, operand: Callable[[Any], Any], value: Any) -> Any:
         try:
-            return kind.operand(op, value)
+            return operand(value)
         except (TypeError, ValueError, ArithmeticError):
-            problem = f"wants {kind.wants}, not {type(value).__name__}"
+            problem = f"wants {self.kinds[column].wants}, not {type(value).__name__}"
             raise InvalidInput({f"{self.projection}.{self.name}.{column}": problem}) from None
+
+    def _why_not(self, op: str, column: str) -> str:
+        if column in self.key:
+            return "is the key; a row keeps its key"
+        if column not in self.kinds:
+            return f"no such column; there are {', '.join(self.kinds)}"
+        kind = self.kinds[column]
+        return f"takes {', '.join(NAMES[known] for known in kind.sql)}, not {NAMES[op]}: it wants {kind.wants}"
 
     def _check(self) -> None:
         where = f"table {self.name!r} of projection {self.projection!r}"
@@ -138,28 +134,6 @@ class ReadTable:
             raise TypeError(f"Say what it means, by comment=, in {where}: {', '.join(missing)}")
         if not any(column.primary_key for column in self.columns):
             raise TypeError(f"The {where} has no primary_key column: rows are written by their key")
-
-    def _merge(self) -> str:
-        defaults = {column.name: _default(column) for column in self.columns}
-        plain = [name for name in self.types if name not in self.key]
-
-        def case(name: str, now: str) -> str:
-            kind = self.kinds[name]
-            new = f'x."{name}"'
-            done = "".join(f" when '{op}' then {sql.format(now=now, new=new)}" for op, sql in kind.sql.items())
-            return f'case x."{name}!"{done} else {now} end'
-
-        types = [f'"{name}" {kind}' for name, kind in self.types.items()] + [f'"{name}!" text' for name in plain]
-        values = [f'x."{name}"' for name in self.key] + [case(name, defaults[name]) for name in plain]
-        update = ", ".join(f'"{name}" = ' + case(name, f't."{name}"') for name in plain)
-        return MERGE.format(
-            table=f'read_models."{self.table.name}"',
-            types=", ".join(types),
-            same_key=" and ".join(f't."{name}" = x."{name}"' for name in self.key),
-            update=f"update set {update}" if update else "do nothing",
-            columns=", ".join(f'"{name}"' for name in [*self.key, *plain]),
-            values=", ".join(values),
-        )
 
 
 def _settle(column: Column[Any]) -> None:
@@ -174,8 +148,3 @@ def _settle(column: Column[Any]) -> None:
         value = to_jsonable_python(kind_of(column.type).check(column.default.arg))
         plain = isinstance(value, str) and not isinstance(column.type, JSONB)
         column.server_default, column.default = DefaultClause(value if plain else json.dumps(value)), None
-
-
-def _default(column: Column[Any]) -> str:
-    default = DIALECT.ddl_compiler(DIALECT, None).get_column_default_string(column)  # type: ignore[arg-type]
-    return f"({default or 'null'})::{column.type.compile(dialect=DIALECT)}".replace("%", "%%")

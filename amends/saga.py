@@ -13,27 +13,32 @@ The pattern: Garcia-Molina and Salem, "Sagas", SIGMOD 1987.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import structlog
 from temporalio import workflow
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError, is_cancelled_exception
 
-from amends.errors import AmendsError, Refused, SagaCancelled
+from amends.errors import Refused, SagaCancelled, UndoFailed
 from amends.messages import Command
+from amends.mount import join_handlers
+from amends.outcomes import CANCELLED_FROM_OUTSIDE, SagaUndone, is_failure, refusal_of_child, told
 from amends.policies import CALL, COMMAND
 from amends.records import START, Context, Position, Receipt, Refusal
-from amends.steps import Call, Step, dispatch, refused
+from amends.shield import to_the_end
+from amends.steps import Call, Step, dispatch
 from amends.visibility import MEMO, SAGA_STATUS, SAGA_STEP, Entry, SagaMemo, SagaStatus, timeline
 
-__all__ = ["Process", "Saga", "SagaUndone", "Undo"]
+if TYPE_CHECKING:
+    from amends.process import Process
+
+__all__ = ["Saga", "Undo"]
 
 log = structlog.get_logger("amends.saga")
 
@@ -45,30 +50,6 @@ _OWN_ATTRIBUTES = (SAGA_STATUS.name, SAGA_STEP.name)
 
 Undo = Step | Callable[[str], Step]
 """What takes a step back: a command or call, or a function of the reason that gives one."""
-
-
-CANCELLED_FROM_OUTSIDE = "cancelled_by_operator"
-"""Reason of a saga whose workflow was cancelled through Temporal, by an operator or by its parent."""
-
-
-class SagaUndone(ApplicationError):
-    """The saga failed, and everything it had done is undone.
-
-    Uncaught, it closes the workflow as failed with the refusal in its details, which a parent saga reads.
-
-    Args:
-        reason: short code of why: the refusal's name, or what was said with the cancellation.
-        refusal: the refusal, when a rule said no.
-    """
-
-    def __init__(self, reason: str, message: str, refusal: Refusal | None) -> None:
-        super().__init__(message, reason, refusal, type="SagaUndone", non_retryable=True)
-        self.reason = reason
-        self.refusal = refusal
-
-    def for_caller(self) -> ApplicationError:
-        """The same for somebody who waits for an answer of the saga: the refusal, where there is one."""
-        return refused(self.refusal) if self.refusal else ApplicationError(self.message, type=self.type)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +71,7 @@ class _Run:
     used: Counter[str] = field(default_factory=Counter)
     task: asyncio.Task[Any] | None = None
     status: SagaStatus = "Running"
+    stuck: list[str] = field(default_factory=list)
     failure: SagaUndone | None = None
     cancelled: str | None = None
     forward_only: bool = False
@@ -115,22 +97,23 @@ class Saga:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
+        if error is None and self._parent is None:
+            await to_the_end(workflow.wait_condition(workflow.all_handlers_finished))
+            self._close("NeedsAttention" if self._run.stuck else "Completed")
+        if error is None or not is_failure(error):
+            return False  # a bug fails the workflow task, which goes on from here once it is mended
+        undone = self._why(error)
         if self._parent is not None:
-            return False  # the saga it is mounted in undoes
-        if error is None:
-            await self._shielded(workflow.wait_condition(workflow.all_handlers_finished))
-            self._show("Completed")
+            await self._undo_own(undone.reason)
             return False
-        if not _is_failure(error):
-            return False  # a bug: the workflow task fails, and goes on from here once it is mended
-        undone = self._run.failure = self._why(error)
-        stuck = [undone.message] if self._run.forward_only else await self._undo_all(undone.reason)
-        await self._shielded(workflow.wait_condition(workflow.all_handlers_finished))
-        if stuck:
-            self._show("NeedsAttention")
-            raise ApplicationError("; ".join(stuck), type="UndoFailed", non_retryable=True) from error
-        self._show("Compensated")
-        log.info("saga_undone", reason=undone.reason)
+        self._run.failure = undone
+        await self._turn_back(undone)
+        await to_the_end(workflow.wait_condition(workflow.all_handlers_finished))
+        if self._run.stuck:
+            self._close("NeedsAttention")
+            stuck = "; ".join(self._run.stuck)
+            raise ApplicationError(stuck, type=UndoFailed.__name__, non_retryable=True) from error
+        self._close("Compensated")
         raise undone from error
 
     @property
@@ -175,7 +158,8 @@ class Saga:
             title: what it does, for people.
             step: a command, or a call of an activity that leaves the house.
             undo: what takes it back; registered before the step begins, so it must bear that nothing had happened.
-            pivot: when this is done the saga only goes forward: no cancellation, retries without end.
+            pivot: from here the saga only goes forward, with no cancellation and retries without end, unless this
+                step is refused.
 
         Returns:
             the receipt of a command, the result of a call.
@@ -188,7 +172,7 @@ class Saga:
         registered = self._register(title, () if undo is None else (undo,), self._path)
         command_id = self._id(step)
         if self._run.forward_only:
-            return await self._step(title, self._shielded(self._dispatch(step, command_id, without_end=True)))
+            return await self._step(title, to_the_end(self._dispatch(step, command_id, without_end=True)))
         self._raise_if_cancelled()
         if not pivot:
             try:
@@ -200,7 +184,7 @@ class Saga:
                 self._raise_if_cancelled()
         self._run.forward_only = True
         try:
-            result = await self._step(title, self._shielded(self._dispatch(step, command_id)))
+            result = await self._step(title, to_the_end(self._dispatch(step, command_id, without_end=True)))
         except BaseException:
             self._run.forward_only = False
             raise
@@ -275,7 +259,7 @@ class Saga:
     async def _inline(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
         mounted = process()
         mounted.saga = Saga(self, f"{self._path}{name}/")
-        _join_handlers(mounted)
+        join_handlers(mounted)
         return await mounted.run(request)
 
     async def _child(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
@@ -296,7 +280,7 @@ class Saga:
         try:
             return await self._step(name, running)
         except ChildWorkflowError as error:
-            refusal = _refusal_of(error)
+            refusal = refusal_of_child(error)
             if refusal is None:
                 raise
             self._forget(registered)
@@ -312,7 +296,7 @@ class Saga:
         try:
             result = await running
         except BaseException as error:
-            entry.end(_told(error), workflow.now())
+            entry.end(told(error), workflow.now())
             raise
         else:
             entry.end("done" if kind == "step" else "undone", workflow.now())
@@ -340,41 +324,27 @@ class Saga:
             result.raise_refusal()
         return result
 
-    async def _undo_all(self, reason: str) -> list[str]:
-        """Run every registered undo, newest first; what can't be undone does not keep the others from it.
-
-        Returns:
-            what could not be undone, in words.
-        """
+    async def _turn_back(self, undone: SagaUndone) -> None:
+        """Undo the whole saga; past its pivot it can go neither way, and needs somebody."""
         self._run.status = "Compensating"
-        if self._run.undos:
+        if self._run.forward_only:
+            self._run.stuck.append(undone.message)
+        elif self._run.undos:
             failed_at = next((e.title for e in reversed(self._run.entries) if e.result != "done"), "")
             workflow.upsert_search_attributes([SAGA_STATUS.value_set("Compensating"), SAGA_STEP.value_set(failed_at)])
-        left = []
-        while self._run.undos:
-            registered = self._run.undos.pop()
-            step = registered.undo(reason) if callable(registered.undo) else registered.undo
-            command_id = self._id(step, f"{registered.path}undo/")
-            undoing = self._dispatch(step, command_id, without_end=True)
-            try:
-                await self._step(registered.title, self._shielded(undoing), "undo")
-            except (Refused, FailureError) as error:
-                left.append(f"{registered.title}: {_told(error)}")
-        return left
+            await self._undo_own(undone.reason)
 
-    @staticmethod
-    async def _shielded(running: Awaitable[R]) -> R:
-        """Wait for something to end, whatever cancellations arrive meanwhile."""
-        task = asyncio.ensure_future(running)
-        while not task.done():
+    async def _undo_own(self, reason: str) -> None:
+        """Run the undos of this part of the saga, newest first; one that can't be does not keep the others from it."""
+        mine = [registered for registered in self._run.undos if registered.path.startswith(self._path)]
+        self._forget(mine)
+        for registered in reversed(mine):
+            step = registered.undo(reason) if callable(registered.undo) else registered.undo
+            undoing = self._dispatch(step, self._id(step, f"{registered.path}undo/"), without_end=True)
             try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError:
-                if task.cancelled():
-                    raise
-            except BaseException:
-                break
-        return task.result()
+                await self._step(registered.title, to_the_end(undoing), "undo")
+            except (Refused, FailureError) as error:
+                self._run.stuck.append(f"{registered.title}: {told(error)}")
 
     def _id(self, step: Step, path: str | None = None) -> str:
         """The step's identity: workflow id, place in it, name; numbered when a saga does the same thing again."""
@@ -406,65 +376,16 @@ class Saga:
         if isinstance(error, SagaCancelled) or is_cancelled_exception(error):
             reason = self._run.cancelled or CANCELLED_FROM_OUTSIDE
             return SagaUndone(reason, f"Cancelled: {reason}", None)
-        return SagaUndone("failed", _told(error), None)
+        return SagaUndone("failed", told(error), None)
 
-    def _show(self, status: SagaStatus | None = None) -> None:
-        """Renew the current details; with a final status, also what lists filter by."""
-        if status is not None:
-            self._run.status = status
-            workflow.upsert_search_attributes([SAGA_STATUS.value_set(status)])
+    def _close(self, status: SagaStatus) -> None:
+        """Set the final status, where lists and logs find it."""
+        self._run.status = status
+        workflow.upsert_search_attributes([SAGA_STATUS.value_set(status)])
+        self._show()
+        failure = self._run.failure
+        log.info("saga_ended", status=status, reason=failure.reason if failure else None)
+
+    def _show(self) -> None:
+        """Renew the current details."""
         workflow.set_current_details(timeline(self._run.status, self._run.entries))
-
-
-class Process(ABC, Generic[Request, Result]):
-    """A workflow that is a saga: `@workflow.defn class Pay(Process[PayRequest, Paid])`, with `@workflow.run` on `run`.
-
-    It can be started by itself, run inside another saga, or as its child, with the same code.
-    """
-
-    def __init__(self) -> None:
-        self.saga = Saga()
-
-    @classmethod
-    def undo(cls, request: Request) -> Sequence[Undo]:
-        """What a parent does to take back the whole process after it has ended well as a child; none by default."""
-        return ()
-
-    @abstractmethod
-    async def run(self, request: Request) -> Result:
-        """The business process, inside `async with self.saga as saga`."""
-
-
-def _is_failure(error: BaseException) -> bool:
-    """Whether the saga should undo: a refusal, a failed step, a cancellation, but never a bug in workflow code."""
-    return isinstance(error, AmendsError | FailureError | asyncio.CancelledError)
-
-
-def _refusal_of(error: ChildWorkflowError) -> Refusal | None:
-    """What a child saga was refused by, once it has undone its own steps."""
-    cause = error.cause
-    if not isinstance(cause, ApplicationError) or cause.type != SagaUndone.__name__ or len(cause.details) < 2:
-        return None
-    return Refusal.model_validate(cause.details[1]) if cause.details[1] else None
-
-
-def _told(error: BaseException) -> str:
-    """A failure in one line, by its innermost cause."""
-    while isinstance(error, FailureError) and error.cause is not None:
-        error = error.cause
-    return f"{type(error).__name__}: {error}" if not isinstance(error, Refused) else f"refused: {error.message}"
-
-
-def _join_handlers(process: Process[Any, Any]) -> None:
-    """Let the signals, queries and updates of a process mounted inline reach it through this workflow."""
-    definition = workflow._Definition.must_from_class(type(process))
-    for signal in definition.signals.values():
-        if signal.name is not None and workflow.get_signal_handler(signal.name) is None:
-            workflow.set_signal_handler(signal.name, signal.bind_fn(process))
-    for query in definition.queries.values():
-        if query.name is not None and workflow.get_query_handler(query.name) is None:
-            workflow.set_query_handler(query.name, query.bind_fn(process))
-    for update in definition.updates.values():
-        if update.name is not None and workflow.get_update_handler(update.name) is None:
-            validator = update.bind_validator(process) if update.validator else None
-            workflow.set_update_handler(update.name, update.bind_fn(process), validator=validator)
