@@ -30,6 +30,8 @@ Personal = Annotated[T, _PersonalMark()]
 MASK = "[personal]"
 UPCASTS = "__upcasts__"
 
+IN_A_SCRIPT = ". It is the same class: Temporal loads a script a second time; declare messages in a module, import that"
+
 
 def upcast(from_version: int) -> Callable[[Upcaster], Upcaster]:
     """Declare, inside an event class, how its data of `from_version` become data of the next version.
@@ -110,6 +112,7 @@ class Registry:
             raise DuplicateMessage(
                 f"The {self.kind} name {name!r} belongs to {known.__module__}.{known.__qualname__}; "
                 f"{cls.__module__}.{cls.__qualname__} needs another one"
+                + (IN_A_SCRIPT if cls.__module__ == "__temporal_main__" else "")
             )
         missing = set(range(1, cls.schema_version)) - cls.upcasters.keys()
         if missing:
