@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from amends.app import App, install, load_app
 from amends.embedded import Running, Stack
@@ -53,7 +52,7 @@ def up(fresh: Fresh = False) -> None:
     with ExitStack() as ending:
         with screen.status("Starting PostgreSQL, Temporal and a worker …"):
             stack = ending.enter_context(open_stack(load_app(settings.app), settings, fresh=fresh))
-        screen.print(_addresses(stack.running, settings))
+        _show_addresses(stack.running, settings)
         screen.print("Ctrl-C ends all of it; the data stay.", style="dim")
         stack.run()
         screen.print("Ending: the worker finishes what it has begun …", style="dim")
@@ -117,10 +116,12 @@ def _told_to_people(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _addresses(running: Running, settings: Settings) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("Web UI", running.web_ui or "(of your own server)")
-    table.add_row("Temporal", running.temporal_address)
-    table.add_row("PostgreSQL", running.database_url)
-    table.add_row("Logs", str(settings.home / "log"))
-    return table
+def _show_addresses(running: Running, settings: Settings) -> None:
+    addresses = {
+        "Web UI": running.web_ui or "(of your own server)",
+        "Temporal": running.temporal_address,
+        "PostgreSQL": running.database_url,
+        "Logs": str(settings.home / "log"),
+    }
+    for name, address in addresses.items():
+        screen.print(f"{name:<11} {address}", soft_wrap=True, highlight=False)

@@ -105,8 +105,8 @@ def _own_servers(settings: Settings) -> Running | None:
 
 def _say_where(console: Console, where: Running, *, stays: bool) -> None:
     later = "" if stays else "  (they have ended now; `amends up` shows all of it again)"
-    console.print(f"Web UI     {where.web_ui}{later}", highlight=False)
-    console.print(f"PostgreSQL {where.database_url}", highlight=False)
+    console.print(f"Web UI     {where.web_ui}{later}", highlight=False, soft_wrap=True)
+    console.print(f"PostgreSQL {where.database_url}", highlight=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

@@ -95,12 +95,13 @@ create table amends.snapshots (
 
 -- How far each projection has come. Moved in the same transaction as the projection's rows.
 create table amends.checkpoints (
-    projection text primary key,
+    projection text not null,
     version integer not null,
     xid xid8 not null default '0',
     position bigint not null default 0,
     events bigint not null default 0,
-    updated_at timestamptz not null default clock_timestamp()
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (projection, version)
 ) with (fillfactor = 10);
 
 create function amends.refuse_change() returns trigger language plpgsql as $$

@@ -1,0 +1,359 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from psycopg import Error as PgError
+from psycopg import errors as pg
+from sqlalchemy import BigInteger, Column, Integer, Text
+
+from amends.changes import Rows
+from amends.database import Pool, conninfo, open_pool
+from amends.errors import InvalidInput, ProjectionError, Superseded, UnreadableBatch
+from amends.feed import Feed, Row
+from amends.notify import Notifier
+from amends.projection import Projection
+from amends.projector import Projector
+from amends.records import Position, Recorded
+from amends.schema import owner_engine
+from tests.engine.readside_shop import Dropped, Noise, Placed, append, connect, fetch, install, order_list, running
+
+VIEW = "select order_id, status, total, placed, net from views.readside_order order by order_id"
+CHECKPOINT = "select xid::text::bigint, position, events from amends.checkpoints where projection = 'readside_orders'"
+
+BREAK = """
+create function break_off() returns trigger language plpgsql as $$ begin perform {what}; return new; end $$;
+create trigger break_off before insert on read_models.readside_order_v1 for each row execute function break_off();
+"""
+"""Ends a projector's transaction after the checkpoint was moved and before the rows are there."""
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    pool = await open_pool(database_url, "projector", 4)
+    yield pool
+    await pool.close()
+
+
+async def place(url: str, *totals: int, order: str = "o1", version: int = 0) -> Position:
+    async with connect(url) as connection:
+        events = [Placed(order_id=order, total=total) for total in totals]
+        return await append(connection, f"order-{order}", version, *events)
+
+
+async def test_given_events_when_projected_then_rows_view_and_checkpoint_agree(database_url: str, pool: Pool) -> None:
+    history = order_list()
+    install(database_url, history)
+    await place(database_url, 12, 7)
+    await place(database_url, 5, order="gone")
+    async with connect(database_url) as connection:
+        await append(connection, "noise", 0, Noise())
+        at = await append(connection, "order-gone", 1, Dropped(order_id="gone"))
+    assert await Projector(history, pool, database_url, batch=2).catch_up(at) == at
+    assert await fetch(database_url, VIEW) == [("o1", "placed", 19, 2, 10)]
+    assert await fetch(database_url, "select totals, at is not null from views.readside_order") == [([12, 7], True)]
+    assert await fetch(database_url, CHECKPOINT) == [(at.xid, at.number, 5)]
+
+
+@pytest.mark.parametrize("what", ["pg_terminate_backend(pg_backend_pid())", "1 / 0"])
+async def test_given_a_break_before_the_commit_when_run_again_then_nothing_is_lost_or_doubled(
+    database_url: str, pool: Pool, what: str
+) -> None:
+    history = order_list()
+    install(database_url, history)
+    at = await place(database_url, 12)
+    async with connect(database_url) as connection:
+        await connection.execute(BREAK.format(what=what).encode())
+        with pytest.raises((PgError, UnreadableBatch)):
+            await Projector(history, pool, database_url).catch_up(at)
+        assert await fetch(database_url, CHECKPOINT) == [(0, 0, 0)]
+        assert await fetch(database_url, VIEW) == []
+        await connection.execute("drop function break_off cascade")
+    await Projector(history, pool, database_url).catch_up(at)
+    assert await fetch(database_url, VIEW) == [("o1", "placed", 12, 1, 10)]
+    assert await fetch(database_url, CHECKPOINT) == [(at.xid, at.number, 1)]
+
+
+class Gate(Feed):
+    """A feed that says when it was read, and hands over when it may."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self.reads, self.read_once, self.may = 0, asyncio.Event(), asyncio.Event()
+        self.may.set()
+
+    async def read(self, after: Position, limit: int) -> list[Row]:
+        found = await super().read(after, limit)
+        self.reads += 1
+        self.read_once.set()
+        await self.may.wait()
+        return found
+
+
+async def test_given_two_projectors_on_one_projection_when_both_have_read_then_the_second_is_superseded(
+    database_url: str, pool: Pool
+) -> None:
+    history = order_list()
+    install(database_url, history)
+    at = await place(database_url, 12)
+    gate = Gate(pool)
+    gate.may.clear()
+    second = asyncio.create_task(Projector(history, pool, database_url, feed=gate).run(asyncio.Event(), lambda _: None))
+    await gate.read_once.wait()
+    await Projector(history, pool, database_url).catch_up(at)
+    gate.may.set()
+    with pytest.raises(Superseded, match="'readside_orders' version 1 is no longer at 0:0: another holder"):
+        await asyncio.wait_for(second, 20)
+    assert await fetch(database_url, VIEW) == [("o1", "placed", 12, 1, 10)]
+
+
+async def test_given_many_projectors_at_once_when_events_come_then_each_is_applied_once(
+    database_url: str, pool: Pool
+) -> None:
+    history = order_list()
+    install(database_url, history)
+    at = [await place(database_url, 1, order=f"o{n}") for n in range(60)][-1]
+    runs = [Projector(history, pool, database_url, batch=7).catch_up(at) for _ in range(4)]
+    ends = await asyncio.gather(*runs, return_exceptions=True)
+    assert all(end == at or isinstance(end, Superseded) for end in ends)
+    await Projector(history, pool, database_url).catch_up(at)
+    assert await fetch(database_url, "select count(*), sum(total) from views.readside_order") == [(60, 60)]
+
+
+async def test_given_an_event_that_fails_its_handler_when_projected_then_named_and_nothing_written(
+    database_url: str, pool: Pool
+) -> None:
+    history = order_list()
+
+    @history.on(Noise)
+    def noise(event: Noise, fact: Recorded, rows: Rows) -> None:
+        rows(next(iter(history.tables)), "o1").add(colour=1)
+
+    install(database_url, history)
+    await place(database_url, 1)
+    async with connect(database_url) as connection:
+        at = await append(connection, "noise", 0, Noise())
+    with pytest.raises(UnreadableBatch) as failed:
+        await Projector(history, pool, database_url).catch_up(at)
+    for told in ("'readside_orders'", "'readside.noise'", str(at), "stream noise", "Mend", "readside_order.colour"):
+        assert told in str(failed.value)
+    assert isinstance(failed.value.__cause__, InvalidInput)
+    assert await fetch(database_url, VIEW) == []
+    assert await fetch(database_url, CHECKPOINT) == [(0, 0, 0)]
+
+
+async def test_given_an_event_of_unknown_shape_when_projected_then_named(database_url: str, pool: Pool) -> None:
+    history = order_list()
+    install(database_url, history)
+    at = await place(database_url, 1)
+    async with connect(database_url) as connection:
+        await connection.execute("alter table amends.events disable trigger user")
+        await connection.execute("update amends.events set data = '{\"colour\": 1}'")
+    with pytest.raises(UnreadableBatch, match=f"'readside.placed' at position {at}"):
+        await Projector(history, pool, database_url).catch_up(at)
+
+
+async def test_given_a_value_the_table_refuses_when_projected_then_named_and_nothing_written(
+    database_url: str, pool: Pool
+) -> None:
+    history = order_list()
+    install(database_url, history)
+    at = await place(database_url, 1, 2**63)
+    with pytest.raises(UnreadableBatch, match="can't write table 'readside_order' for the events from"):
+        await Projector(history, pool, database_url).catch_up(at)
+    assert await fetch(database_url, CHECKPOINT) == [(0, 0, 0)]
+
+
+async def test_given_no_installation_when_run_then_told_so(database_url: str, pool: Pool) -> None:
+    with pytest.raises(ProjectionError, match="has no checkpoint; install it first"):
+        await Projector(order_list(), pool, database_url).run(asyncio.Event(), lambda _: None)
+
+
+async def test_given_a_notification_when_the_poll_is_far_off_then_visible_at_once(
+    database_url: str, pool: Pool
+) -> None:
+    history = order_list()
+    install(database_url, history)
+    began = time.monotonic()
+    writers = await open_pool(database_url, "writer", 1)
+    async with Notifier(writers) as notifier, running(Projector(history, pool, database_url, poll=60)) as beats:
+        for version in range(3):
+            at = await place(database_url, 1, version=version)
+            notifier.poke(at)
+            await beats.until(lambda b, at=at: b.positions[-1] == at)  # type: ignore[misc]
+    await writers.close()
+    assert await fetch(database_url, VIEW) == [("o1", "placed", 3, 3, 0)]
+    assert time.monotonic() - began < 20
+
+
+async def test_given_an_older_transaction_open_at_the_wake_up_when_it_ends_then_visible_without_the_poll(
+    database_url: str, pool: Pool
+) -> None:
+    history = order_list()
+    install(database_url, history)
+    gate = Gate(pool)
+    writers = await open_pool(database_url, "writer", 1)
+    projector = Projector(history, pool, database_url, poll=60, feed=gate)
+    async with (
+        connect(database_url, autocommit=False) as older,
+        Notifier(writers) as notifier,
+        running(projector) as beats,
+    ):
+        await older.execute("select pg_current_xact_id()")
+        at = await place(database_url, 1)
+        looked = gate.reads
+        notifier.poke(at)
+        await beats.until(lambda _: gate.reads >= looked + 4)
+        assert await fetch(database_url, VIEW) == []
+        await older.rollback()
+        await beats.until(lambda b: b.positions[-1] == at)
+    await writers.close()
+
+
+async def test_given_no_notification_when_polling_then_visible_all_the_same(database_url: str, pool: Pool) -> None:
+    history = order_list()
+    install(database_url, history)
+    async with running(Projector(history, pool, database_url, poll=0.02)) as beats:
+        at = await place(database_url, 1)
+        await beats.until(lambda b: b.positions[-1] == at)
+
+
+async def test_given_nothing_to_do_when_idle_then_beats_and_a_stop_is_prompt(database_url: str, pool: Pool) -> None:
+    history = order_list()
+    install(database_url, history)
+    gate = Gate(pool)
+    async with running(Projector(history, pool, database_url, poll=600, feed=gate)) as beats:
+        await beats.until(lambda b: len(b.positions) >= 3)
+        assert gate.reads == 1
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+
+
+async def test_given_an_installation_when_looked_at_in_sql_then_every_view_column_is_documented(
+    database_url: str,
+) -> None:
+    install(database_url, order_list())
+    comments = await fetch(
+        database_url,
+        "select attname, col_description(attrelid, attnum) from pg_attribute "
+        "where attrelid = 'views.readside_order'::regclass and attnum > 0 order by attnum",
+    )
+    assert [name for name, _ in comments] == ["order_id", "status", "total", "placed", "at", "totals", "net"]
+    assert dict(comments)["status"] == "How far it's come; 100% or not."
+    assert all(comment for _, comment in comments)
+    told = "select obj_description('views.readside_order'::regclass), reloptions from pg_class where relname = %s"
+    assert await fetch(database_url, told, "readside_order_v1") == [("One row an order.", ["fillfactor=50"])]
+
+
+async def test_given_the_reader_role_when_it_tries_then_the_view_is_all_it_has(database_url: str) -> None:
+    install(database_url, order_list())
+    async with connect(conninfo(database_url, "reader")) as reader:
+        await reader.execute("select * from views.readside_order")
+        for forbidden in (
+            "select * from read_models.readside_order_v1",
+            "insert into views.readside_order (order_id) values ('x')",
+            "delete from views.readside_order",
+            "select * from amends.events",
+        ):
+            with pytest.raises(pg.InsufficientPrivilege):
+                await reader.execute(forbidden.encode())
+
+
+async def test_given_several_processes_when_installing_at_once_and_again_then_all_is_well(database_url: str) -> None:
+    await asyncio.gather(*(asyncio.to_thread(locked_install, database_url) for _ in range(4)))
+    assert len(await fetch(database_url, CHECKPOINT)) == 1
+
+
+def locked_install(url: str) -> None:
+    from amends.schema import migrate
+
+    with owner_engine(url).begin() as owner:
+        migrate(owner)
+        order_list().install(owner)
+
+
+async def test_given_a_reader_in_a_long_transaction_when_installed_again_then_it_does_not_wait(
+    database_url: str,
+) -> None:
+    install(database_url, order_list())
+    async with connect(database_url, autocommit=False) as reader:
+        await reader.execute("select * from views.readside_order")
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(install, database_url, order_list())
+
+
+async def test_given_a_new_version_when_installed_then_the_view_shows_the_old_one_until_published(
+    database_url: str, pool: Pool
+) -> None:
+    old = order_list()
+    install(database_url, old)
+    await Projector(old, pool, database_url).catch_up(await place(database_url, 12))
+    new = order_list(version=2)
+    install(database_url, new)
+    assert await fetch(database_url, VIEW) == [("o1", "placed", 12, 1, 10)]
+    install(database_url, new, publish=True)
+    assert await fetch(database_url, VIEW) == []
+    install(database_url, old)
+    assert await fetch(database_url, VIEW) == [], "an old worker's start must not bring the old version back"
+
+
+async def test_given_a_view_whose_columns_change_when_installed_then_changed_and_dependants_named(
+    database_url: str,
+) -> None:
+    def declare(version: int, *columns: str) -> Projection:
+        projection = Projection("p", version=version)
+        key = Column("k", Text, primary_key=True, comment="Key.")
+        projection.table("t", key, *(Column(c, Integer, comment="Some.") for c in columns), comment="A row a key.")
+        return projection
+
+    install(database_url, declare(1, "a", "b"))
+    install(database_url, declare(2, "b"), publish=True)
+    assert await fetch(database_url, "select k, b from views.t") == []
+    with pytest.raises(ProjectionError, match=r"t_v2.*without column c of type INTEGER: raise the projection's"):
+        install(database_url, declare(2, "b", "c"))
+    async with connect(database_url) as connection:
+        await connection.execute("create view mine as select b from views.t")
+    with pytest.raises(ProjectionError, match="others are built upon it"):
+        install(database_url, declare(3, "c"), publish=True)
+
+
+def test_given_a_faulty_declaration_when_imported_then_told_what_is_wrong() -> None:
+    projection = Projection("p", version=1)
+    key = Column("k", Text, primary_key=True, comment="Key.")
+    with pytest.raises(TypeError, match="comment=, in table 't' of projection 'p': a, more"):
+        projection.table("t", key, Column("a", Text), comment="A row a key.", computed={"more": ("1", "")})
+    with pytest.raises(TypeError, match=r"comment=.*the table itself"):
+        projection.table("t", key, comment="")
+    with pytest.raises(TypeError, match="no primary_key"):
+        projection.table("t", Column("a", Text, comment="A."), comment="A row a key.")
+    with pytest.raises(TypeError, match="lower-case"):
+        projection.table('t"', Column("a", Text, comment="A.", primary_key=True), comment="A row a key.")
+    with pytest.raises(TypeError, match=r"handles 'readside.placed' already"):
+        order_list().on(Placed)(lambda event, fact, rows: None)
+    with pytest.raises(TypeError, match="no view 'nothing', only readside_order"):
+        order_list().view("nothing")
+
+
+def test_given_a_faulty_change_when_made_then_projection_table_and_column_are_named() -> None:
+    projection = Projection("p", version=1)
+    table = projection.table(
+        "t",
+        Column("k", Text, primary_key=True, comment="Key."),
+        Column("n", BigInteger, comment="Number."),
+        Column("s", Text, comment="Text."),
+        comment="A row a key.",
+    )
+    other = next(iter(order_list().tables))
+    rows = projection.rows()
+    with pytest.raises(InvalidInput, match=r"p\.t\.x: no such column; there are k, n, s"):
+        rows(table, "a").set(x=1)
+    with pytest.raises(InvalidInput, match=r"p\.t\.s: takes set, append, not add"):
+        rows(table, "a").add(s=1)
+    with pytest.raises(InvalidInput, match=r"p\.t\.n: wants an int, not str"):
+        rows(table, "a").set(n="1")
+    with pytest.raises(InvalidInput, match=r"p\.t\.k: is the key"):
+        rows(table, "a").set(k="b")
+    with pytest.raises(InvalidInput, match=r"p\.t: its key is \(k\), not 2 values"):
+        rows(table, "a", "b")
+    with pytest.raises(InvalidInput, match=r"p\.readside_order_v1: is not a table of this projection"):
+        rows(other, "a")
