@@ -66,7 +66,8 @@ def timeline(status: str, entries: Iterable[Entry]) -> str:
     for entry in entries:
         title = f"↩ {entry.title}" if entry.kind == "undo" else entry.title
         took = "" if entry.ended is None else f"{(entry.ended - entry.started).total_seconds():.3f} s"
-        lines.append(f"| {entry.started:%H:%M:%S.%f} | {_cell(title)} | {_cell(entry.result)} | {took} |")
+        at = entry.started.time().isoformat("milliseconds")
+        lines.append(f"| {at} | {_cell(title)} | {_cell(entry.result)} | {took} |")
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from temporalio.worker import Worker
 from amends.app import App, install
 from amends.connect import connect
 from amends.embedded import EmbeddedPostgres, EmbeddedTemporal, free_port
+from amends.logs import configure_logs
 from amends.projection_workflow import start_projections
 from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
@@ -26,6 +27,12 @@ from app import app as shop_app
 
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 """Facts of a test need not survive the machine."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs() -> None:
+    """Logs go to standard error, warnings and worse only."""
+    configure_logs(Settings(log_level="warning"))
 
 
 @pytest.fixture(scope="session")

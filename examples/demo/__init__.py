@@ -77,7 +77,8 @@ async def _run(settings: Settings, where: Running, orders: int, console: Console
             books = await read_books(shop, where.database_url)
     invariants = check(books, results)
     figures = as_json(results, seconds, books, invariants, where.web_ui, where.database_url)
-    show(figures, before, books.levels, console)
+    if not console.stderr:
+        show(figures, before, books.levels, console)
     return figures
 
 
