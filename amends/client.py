@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -18,6 +19,7 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from amends.connect import connect
 from amends.dispatch import CommandRequest, ExecuteCommand
@@ -107,21 +109,24 @@ class Client:
             InvalidInput: the request id is none.
         """
         request_id = _checked(request_id)
-        handle = await self.temporal.start_workflow(
-            ExecuteCommand.run,
-            CommandRequest(name=command.message_name, data=command.model_dump(mode="json")),
-            id=f"command-{request_id}",
-            task_queue=self.settings.task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            memo={MEMO: self._memo(actor, {})},
-            static_summary=command.message_name,
-        )
+        id = f"command-{request_id}"
+        with suppress(WorkflowAlreadyStartedError):  # it has ended already: its receipt is what is wanted
+            await self.temporal.start_workflow(
+                ExecuteCommand.run,
+                CommandRequest(name=command.message_name, data=command.model_dump(mode="json")),
+                id=id,
+                task_queue=self.settings.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                memo={MEMO: self._memo(actor, {})},
+                static_summary=command.message_name,
+            )
         try:
-            receipt = await handle.result()
+            receipt = await self.temporal.get_workflow_handle_for(ExecuteCommand.run, id).result()
         except WorkflowFailureError as error:
             raise SagaError(f"{command.message_name} was not done: {error.cause}") from error
-        if receipt.name != command.message_name:
+        same_thing = receipt.stream.endswith(f"-{getattr(command, command.key_field)}")
+        if receipt.name != command.message_name or not same_thing:
             raise CommandIdReused(
                 f"The request id {request_id!r} was used for {receipt.name}; a new intent needs a new one"
             )

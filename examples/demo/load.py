@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from temporalio.client import RPCError, WorkflowUpdateRPCTimeoutOrCancelledError
 
 from activities.sandbox_gateway import TestCard
+from amends.errors import ServerFailed
 from client import PlacedOrder, Shop, TooLate
 from domain.values import Line
 from examples.demo.catalogue import CUSTOMERS, PRODUCTS, commands
@@ -130,9 +131,9 @@ async def _insist(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError, DBAPIError, OSError):
+        except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError, DBAPIError, OSError) as error:
             if perf_counter() > until:
-                raise
+                raise ServerFailed(f"A server has been away for {PATIENCE:.0f} s: {error}") from error
             await asyncio.sleep(0.5)
 
 
@@ -144,6 +145,9 @@ async def _at_once(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
         async with gate:
             return await _insist(call)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(call)) for call in calls]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(call)) for call in calls]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
