@@ -172,11 +172,11 @@ class Saga:
         registered = self._register(title, () if undo is None else (undo,), self._path)
         command_id = self._id(step)
         if self._run.forward_only:
-            return await self._step(title, to_the_end(self._dispatch(step, command_id, without_end=True)))
+            return await self._step(title, to_the_end(self._dispatch(title, step, command_id, without_end=True)))
         self._raise_if_cancelled()
         if not pivot:
             try:
-                return await self._step(title, self._dispatch(step, command_id))
+                return await self._step(title, self._dispatch(title, step, command_id))
             except Refused:
                 self._forget(registered)
                 raise
@@ -184,7 +184,7 @@ class Saga:
                 self._raise_if_cancelled()
         self._run.forward_only = True
         try:
-            result = await self._step(title, to_the_end(self._dispatch(step, command_id, without_end=True)))
+            result = await self._step(title, to_the_end(self._dispatch(title, step, command_id, without_end=True)))
         except BaseException:
             self._run.forward_only = False
             raise
@@ -304,7 +304,7 @@ class Saga:
         finally:
             self._show()
 
-    async def _dispatch(self, step: Step, command_id: str, *, without_end: bool = False) -> Any:
+    async def _dispatch(self, title: str, step: Step, command_id: str, *, without_end: bool = False) -> Any:
         policy = COMMAND if isinstance(step, Command) else step.policy or CALL
         if without_end:
             policy = policy.without_end()
@@ -318,7 +318,7 @@ class Saga:
             trace=self._run.memo.trace,
             labels=self._run.memo.labels,
         )
-        result = await dispatch(step, context, policy)
+        result = await dispatch(title, step, context, policy)
         if isinstance(result, Receipt):
             self._run.position = max(self._run.position, result.position)
             result.raise_refusal()
@@ -340,7 +340,9 @@ class Saga:
         self._forget(mine)
         for registered in reversed(mine):
             step = registered.undo(reason) if callable(registered.undo) else registered.undo
-            undoing = self._dispatch(step, self._id(step, f"{registered.path}undo/"), without_end=True)
+            undoing = self._dispatch(
+                f"undo: {registered.title}", step, self._id(step, f"{registered.path}undo/"), without_end=True
+            )
             try:
                 await self._step(registered.title, to_the_end(undoing), "undo")
             except (Refused, FailureError) as error:

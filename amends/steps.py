@@ -51,10 +51,11 @@ _WAIT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 """A cancelled saga learns the outcome of the step that was under way, and undoes that too."""
 
 
-async def dispatch(step: Step, context: Context, policy: Policy) -> Any:
+async def dispatch(title: str, step: Step, context: Context, policy: Policy) -> Any:
     """Run a step as an activity: a command as a local one, a call as one of its own in the history.
 
     Args:
+        title: what it does, for people who look at the history.
         step: command or call.
         context: goes along as the activity's second argument.
         policy: its limits.
@@ -73,6 +74,7 @@ async def dispatch(step: Step, context: Context, policy: Policy) -> Any:
                 schedule_to_close_timeout=policy.deadline,
                 retry_policy=policy.retry,
                 cancellation_type=_WAIT,
+                summary=title,
             )
         if step.local:
             return await workflow.execute_local_activity_method(
@@ -82,6 +84,7 @@ async def dispatch(step: Step, context: Context, policy: Policy) -> Any:
                 schedule_to_close_timeout=policy.deadline,
                 retry_policy=policy.retry,
                 cancellation_type=_WAIT,
+                summary=title,
             )
         return await workflow.execute_activity_method(
             step.activity,
@@ -91,7 +94,7 @@ async def dispatch(step: Step, context: Context, policy: Policy) -> Any:
             heartbeat_timeout=policy.heartbeat,
             retry_policy=policy.retry,
             cancellation_type=_WAIT,
-            summary=context.command_id.rpartition("/")[2],
+            summary=title,
         )
     except ActivityError as error:
         refusal = refusal_in(error.cause)
