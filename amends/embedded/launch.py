@@ -28,7 +28,8 @@ PARENT_GONE = 124
 
 # linux/prctl.h and linux/capability.h
 PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 # The right to pass a folder closed to others. CAP_DAC_READ_SEARCH is narrower, but containers lack it.
@@ -101,7 +102,11 @@ def _become(uid: int, gid: int, reach: bool) -> None:
     if reach and sys.platform != "linux":
         raise OSError(NO_REACH)
     if reach:
-        _prctl(PR_SET_KEEPCAPS, 1)
+        # Not KEEPCAPS: with that access(2), by which initdb looks for postgres, still leaves capabilities out.
+        try:
+            _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
+        except OSError:
+            raise OSError(NO_REACH) from None
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)

@@ -56,6 +56,21 @@ def test_it_becomes_another_account_without_rights() -> None:
     assert nobody() is None or groups == gid
 
 
+def test_reach_holds_for_a_program_that_asks_by_access_as_initdb_does(tmp_path: Path) -> None:
+    # given: a program below a closed folder; initdb looks for postgres beside itself by access(2)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "program"
+    program.touch(mode=0o755)
+    reach = ["--reach"] if nobody() else []
+    # when
+    asks = f"import os; print(os.access({str(program)!r}, os.X_OK), os.geteuid())"
+    done = run(*as_nobody(), *reach, "--", sys.executable, "-c", asks)
+    # then
+    account = nobody()
+    assert done.stdout.split() == ["True", str(account.uid if account else os.geteuid())]
+
+
 @pytest.mark.parametrize("watchdog", [[], ["--watchdog"]])
 def test_reach_passes_a_closed_folder_with_one_right_only(tmp_path: Path, watchdog: list[str]) -> None:
     closed = tmp_path / "closed"
