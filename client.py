@@ -12,9 +12,10 @@ from temporalio.client import RPCError, WorkflowUpdateFailedError
 from temporalio.service import RPCStatusCode
 
 from amends.client import Client
-from amends.errors import InvalidInput, Refused
+from amends.errors import InvalidInput, Refused, Stale
 from amends.freshness import Freshness
 from amends.messages import Command
+from amends.money import MAX_AMOUNT
 from amends.query import Query
 from amends.records import Position, Receipt
 from amends.settings import Settings
@@ -99,6 +100,7 @@ class Shop:
         Raises:
             InvalidInput: no lines, an unknown or discontinued product, mixed currencies, an unregistered customer, …;
                 names each field. No saga was started.
+            Stale: a name is unknown to read models that are behind.
             Refused: a rule said no in the very last moment; whatever had been done is undone.
         """
         order_id = uuid4().hex if request_id is None else request_id
@@ -196,12 +198,27 @@ class Shop:
         names = projections or (order_history.history.name, "inventory_levels", directory.directory.name)
         return await self.client.at_least(position, names, timeout)
 
+    async def require(
+        self, position: Position, timeout: float = FRESH_WITHIN, projections: Collection[str] = ()
+    ) -> None:
+        """As `at_least`, for answers that would be wrong when they are stale.
+
+        Raises:
+            Stale: the read models have not caught up in time.
+        """
+        freshness = await self.at_least(position, timeout, projections)
+        if not freshness.fresh:
+            raise Stale(
+                f"Read model {freshness.projection} is at {freshness.position}, not yet at {position}, after "
+                f"{timeout:g} s; see whether a worker runs, and views.projection_status"
+            )
+
     async def _check(self, request: OrderRequest) -> None:
         """Refuse what can't become an order; a name the views don't know yet is looked up in fresh ones."""
         problems = await self._problems(request)
         if problems:
             head = await self.client.reader.head()
-            await self.at_least(max(head, self.client.seen), FRESH_WITHIN, [directory.directory.name])
+            await self.require(max(head, self.client.seen), projections=[directory.directory.name])
             problems = await self._problems(request)
         if problems:
             raise InvalidInput(problems)
@@ -217,6 +234,9 @@ class Shop:
                 problems[f"lines.{number}.sku"] = f"there is no product {line.sku}"
             elif known[line.sku].discontinued:
                 problems[f"lines.{number}.sku"] = f"{line.sku} is no longer sold"
+        total = sum(line.quantity * known[line.sku].price for line in request.lines if line.sku in known)
+        if total > MAX_AMOUNT:
+            problems["lines"] = f"an order is at most {MAX_AMOUNT} minor units, not {total}"
         currencies = sorted({product.currency for product in found})
         if len(currencies) > 1:
             problems["lines"] = f"an order is in one currency, not in {' and '.join(currencies)}"

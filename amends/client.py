@@ -159,6 +159,7 @@ class Client:
 
         Raises:
             Refused: the saga refused, and undid what it had done.
+            SagaError: it failed before it could answer, or was started in another way and has ended.
         """
         keys = [SearchAttributePair(SearchAttributeKey.for_keyword(k), v) for k, v in attributes.items()]
         starting = WithStartWorkflowOperation(
@@ -181,6 +182,8 @@ class Client:
             if refusal is None:
                 raise SagaError(f"{id} was not accepted: {error.cause}") from error
             raise refusal.error() from error
+        except WorkflowAlreadyStartedError as error:
+            raise SagaError(f"{id} has ended already, and was not started by this call; ask for its result") from error
 
     async def query(self, query: Query[T]) -> T:
         """Ask the views, as they are now; see `at_least` for how fresh they are."""

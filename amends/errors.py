@@ -15,6 +15,7 @@ AmendsError
 │   ├── SagaCancelled            somebody asked it to stop
 │   └── UndoFailed               a step's undo was refused
 ├── ProjectionError              a projection can't go on
+│   ├── Stale                    read models are behind, so the question has no answer yet
 │   ├── Superseded               another holder has moved the checkpoint
 │   └── UnreadableBatch          an event in the feed can't be read or applied
 └── StartupError                 something needed is missing, taken or already running
@@ -42,6 +43,7 @@ __all__ = [
     "SagaCancelled",
     "SagaError",
     "ServerFailed",
+    "Stale",
     "StartupError",
     "StoreError",
     "Superseded",
@@ -148,6 +150,10 @@ class UndoFailed(SagaError):
 
 class ProjectionError(AmendsError):
     """A projection can't go on."""
+
+
+class Stale(ProjectionError):
+    """Read models have not caught up, so they can't answer yet."""
 
 
 class Superseded(ProjectionError):

@@ -156,8 +156,10 @@ class CommandHandler:
                 started_at=started_at,
                 attempt=attempt,
             )
-        if done.status == "conflict":
+        if done.status == "conflict" and done.version > warm.version:
             warm.apply(done.since, done.version)
+        elif done.status == "conflict":
+            self._warm.pop(stream, None)  # the database is behind us: it was restored, so what we know is void
         elif done.status == "appended":
             warm.state, warm.version, warm.snapshot_due = after, done.version, due
             if events:

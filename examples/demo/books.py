@@ -17,6 +17,9 @@ from read_models import inventory_levels, order_history
 
 __all__ = ["Books", "check", "read_books"]
 
+PATIENCE = 60.0
+"""Seconds for the views to catch up before the books are checked."""
+
 SOLD = text(
     """
     select line ->> 'sku' as sku, sum((line ->> 'quantity')::bigint)::bigint as pieces
@@ -58,6 +61,7 @@ async def read_books(shop: Shop, database_url: str) -> Books:
         shop: asks the views, as fresh as the orders it has seen ending.
         database_url: where the sandbox provider keeps its ledger.
     """
+    await shop.require(shop.client.seen, PATIENCE)
     money = await shop.query(order_history.money())
     pieces = await shop.query(many(SOLD, _Pieces))
     endings = await shop.query(many(ENDINGS, _Ending))
