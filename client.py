@@ -6,12 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
-from uuid import uuid4
 
 from temporalio.client import RPCError, WorkflowUpdateFailedError
 from temporalio.service import RPCStatusCode
 
-from amends.client import Client
+from amends.client import Client, checked_request_id
 from amends.errors import InvalidInput, Refused, Stale
 from amends.freshness import Freshness
 from amends.messages import Command
@@ -103,7 +102,7 @@ class Shop:
             Stale: a name is unknown to read models that are behind.
             Refused: a rule said no in the very last moment; whatever had been done is undone.
         """
-        order_id = uuid4().hex if request_id is None else request_id
+        order_id = checked_request_id(request_id)
         request = OrderRequest(order_id=order_id, customer_id=customer_id, lines=tuple(lines), payment=payment)
         await self._check(request)
         acceptance = await self.client.start(
@@ -220,8 +219,18 @@ class Shop:
             head = await self.client.reader.head()
             await self.require(max(head, self.client.seen), projections=[directory.directory.name])
             problems = await self._problems(request)
-        if problems:
+        if problems and not await self._is_placed(request.order_id):
             raise InvalidInput(problems)
+
+    async def _is_placed(self, order_id: str) -> bool:
+        """Whether there is such an order already; a repeat of it gets the first answer, whatever has changed since."""
+        try:
+            await self.client.temporal.get_workflow_handle(_workflow_id(order_id)).describe()
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
 
     async def _problems(self, request: OrderRequest) -> dict[str, str]:
         problems = {}

@@ -11,7 +11,8 @@ from amends.money import Currency, Money
 from amends.outcomes import SagaUndone
 from amends.process import Process
 from amends.records import Context, Position, Receipt, Recorded
-from amends.saga import Saga, Undo
+from amends.saga import Saga
+from amends.saga_state import Undo
 from amends.steps import Call
 from amends.values import Value
 

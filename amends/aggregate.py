@@ -80,7 +80,14 @@ class Aggregate(BaseModel, Generic[C, E]):
         if not category:
             return
         cls.category, cls.key, cls.snapshot_version = category, key, snapshot_version
-        commands, events = next(filter(None, map(_arguments, cls.__mro__)))
+        if not category.isidentifier():
+            raise TypeError(
+                f"{cls.__qualname__}: streams begin with the category, so {category!r} must be a plain name"
+            )
+        parameters = next(filter(None, map(_arguments, cls.__mro__)), None)
+        if parameters is None:
+            raise TypeError(f"{cls.__qualname__} must say which messages it takes: Aggregate[Commands, Events]")
+        commands, events = parameters
         cls.commands, cls.events = _members(commands), _members(events)
         for command in cls.commands:
             if key not in command.model_fields:

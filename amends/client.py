@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -22,7 +21,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from amends.connect import connect
-from amends.dispatch import CommandRequest, ExecuteCommand
+from amends.dispatch import FINGERPRINT, CommandRequest, ExecuteCommand
 from amends.errors import CommandIdReused, InvalidInput, SagaError, StartupError
 from amends.freshness import Freshness
 from amends.messages import Command, Key
@@ -31,9 +30,10 @@ from amends.query import Query, Reader
 from amends.records import START, Position, Receipt
 from amends.settings import Settings
 from amends.steps import refusal_in
+from amends.values import nul_fields
 from amends.visibility import MEMO, SAGA_STATUS, SagaMemo
 
-__all__ = ["Client"]
+__all__ = ["Client", "checked_request_id"]
 
 T = TypeVar("T")
 Request = TypeVar("Request")
@@ -108,28 +108,31 @@ class Client:
             CommandIdReused: the request id stands for another command.
             InvalidInput: the request id is none.
         """
-        request_id = _checked(request_id)
+        request_id = checked_request_id(request_id)
+        request = CommandRequest(name=command.message_name, data=command.model_dump(mode="json"))
+        if problems := nul_fields(command):
+            raise InvalidInput(problems)
         id = f"command-{request_id}"
-        with suppress(WorkflowAlreadyStartedError):  # it has ended already: its receipt is what is wanted
+        handle = self.temporal.get_workflow_handle_for(ExecuteCommand.run, id)
+        try:
             await self.temporal.start_workflow(
                 ExecuteCommand.run,
-                CommandRequest(name=command.message_name, data=command.model_dump(mode="json")),
+                request,
                 id=id,
                 task_queue=self.settings.task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                memo={MEMO: self._memo(actor, {})},
+                memo={MEMO: self._memo(actor, {}), FINGERPRINT: request.fingerprint},
                 static_summary=command.message_name,
             )
+        except WorkflowAlreadyStartedError:  # then its receipt is what is wanted, if it was the same request
+            if await (await handle.describe()).memo_value(FINGERPRINT, default="") != request.fingerprint:
+                raise CommandIdReused(
+                    f"The request id {request_id!r} was used for another request; a new intent needs a new one"
+                ) from None
         try:
-            receipt = await self.temporal.get_workflow_handle_for(ExecuteCommand.run, id).result()
+            receipt = await handle.result()
         except WorkflowFailureError as error:
             raise SagaError(f"{command.message_name} was not done: {error.cause}") from error
-        same_thing = receipt.stream.endswith(f"-{getattr(command, command.key_field)}")
-        if receipt.name != command.message_name or not same_thing:
-            raise CommandIdReused(
-                f"The request id {request_id!r} was used for {receipt.name}; a new intent needs a new one"
-            )
         self.saw(receipt.position)
         return receipt.raise_refusal()
 
@@ -209,7 +212,12 @@ class Client:
         return SagaMemo(actor=actor or self.actor, trace=trace, labels=dict(labels), mount=mount)
 
 
-def _checked(request_id: str | None) -> str:
+def checked_request_id(request_id: str | None) -> str:
+    """A request id as it was given, or a new one.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     try:
         return uuid4().hex if request_id is None else _KEY.validate_python(request_id)
     except ValidationError as error:

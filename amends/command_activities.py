@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar, get_type_hints
 
 import structlog
@@ -69,11 +71,32 @@ def bind_activities(implementation: object) -> list[Callable[..., Any]]:
     return found
 
 
+@asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    """Tell the server that the activity is alive, so that a dead worker's calls are soon taken up by another."""
+    silence = activity.info().heartbeat_timeout
+    if silence is None:
+        yield
+        return
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(silence.total_seconds() / 3)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
 def _bound(method: Callable[..., Awaitable[T]], declared: Callable[..., Any], name: str | None) -> Callable[..., Any]:
     async def call(argument: Any, context: Any) -> T:
         bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
         with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
-            return await _final_errors(method(argument, context))
+            async with _beating():
+                return await to_the_end(_final_errors(method(argument, context)))
 
     hints = get_type_hints(declared)
     argument = next(hint for name, hint in hints.items() if name not in ("context", "return"))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-__all__ = ["Pool", "Role", "conninfo", "open_pool"]
+from amends.errors import ServerFailed
+
+__all__ = ["Connection", "Pool", "Role", "conninfo", "open_pool"]
 
 Role = Literal["owner", "writer", "projector", "reader"]
-Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+
+CONNECT_SECONDS = 20.0
+"""How long a process waits for its first connection."""
 
 # An open transaction that writes holds the feed back for everybody, so none may stay open for long.
 _LIMITS = {"idle_in_transaction_session_timeout": "30s", "lock_timeout": "20s", "statement_timeout": "60s"}
@@ -34,13 +42,17 @@ def conninfo(url: str, role: Role) -> str:
     return make_conninfo(**parts)
 
 
-async def open_pool(url: str, role: Role, size: int) -> Pool:
-    """Open a pool of connections that act as one role, each statement its own transaction.
+@asynccontextmanager
+async def open_pool(url: str, role: Role, size: int) -> AsyncIterator[Pool]:
+    """A pool of connections that act as one role, each statement its own transaction; closed in any case at the end.
 
     Args:
         url: as for `conninfo`.
         role: as for `conninfo`.
         size: most connections at a time.
+
+    Raises:
+        ServerFailed: nobody answers there, or not to this login.
     """
     settings: dict[str, Any] = {"autocommit": True}
     pool: Pool = AsyncConnectionPool(
@@ -52,5 +64,15 @@ async def open_pool(url: str, role: Role, size: int) -> Pool:
         timeout=20,
         name=f"amends-{role}",
     )
-    await pool.open(wait=True, timeout=20)
-    return pool
+    try:
+        await pool.open(wait=True, timeout=CONNECT_SECONDS)
+    except PoolTimeout as error:
+        await pool.close()
+        parts = conninfo_to_dict(url)
+        raise ServerFailed(
+            f"No connection to PostgreSQL at {parts.get('host')}:{parts.get('port', 5432)} as amends_{role} within "
+            f"{CONNECT_SECONDS:g} s. See whether it runs, AMENDS_DATABASE_URL, and that the login may act as that role"
+        ) from error
+    # not left open by an error: an open pool can keep asyncio.run from ending, for its workers miss the cancellation
+    async with pool:
+        yield pool

@@ -7,13 +7,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
+from pydantic import ValidationError
 
 from amends.aggregate import Aggregate
-from amends.errors import Conflict, Refused, UnknownMessage
+from amends.database import Connection
+from amends.errors import Conflict, DuplicateMessage, Refused, UnknownMessage
 from amends.messages import Command, Event
 from amends.records import Context, Position, Receipt
 from amends.store import Appended, ClaimTaken, EventStore, Snapshot
@@ -21,6 +24,9 @@ from amends.store import Appended, ClaimTaken, EventStore, Snapshot
 __all__ = ["CommandHandler"]
 
 log = structlog.get_logger("amends.commands")
+
+FREE_CONFLICTS = 3
+"""How often one call loses to others before it has the stream to itself for a moment."""
 
 MAX_CONFLICTS = 20
 """How often one call decides again after a conflict before Temporal's retry takes over."""
@@ -30,6 +36,9 @@ SNAPSHOT_EVENTS = 200
 
 SNAPSHOT_BYTES_PER_EVENT = 64
 """A larger state waits longer for its next snapshot, so that snapshots cost each event about this many bytes."""
+
+NO_SNAPSHOT = 0
+"""A snapshot schema that nobody writes: loads from the first event."""
 
 CACHED_STREAMS = 10_000
 """States kept warm in a process; the least recently used goes first."""
@@ -70,7 +79,14 @@ class CommandHandler:
     ) -> None:
         self._store = store
         self._appended = appended
-        self._handled_by = {command: aggregate for aggregate in aggregates for command in aggregate.commands}
+        self._handled_by: dict[type[Command], type[Any_]] = {}
+        for aggregate in aggregates:
+            for command in aggregate.commands:
+                if self._handled_by.setdefault(command, aggregate) is not aggregate:
+                    other = self._handled_by[command].__qualname__
+                    raise DuplicateMessage(
+                        f"{command.__qualname__} is taken by {other} and by {aggregate.__qualname__}"
+                    )
         self._warm: OrderedDict[str, _Warm] = OrderedDict()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -93,12 +109,17 @@ class CommandHandler:
         aggregate = self._aggregate_of(command)
         stream = aggregate.stream_of(command)
         started_at = datetime.now(UTC)
+        trial = partial(self._attempt, aggregate, stream, command, context, started_at, attempt)
         async with self._turn(stream):
-            for _ in range(MAX_CONFLICTS):
-                warm = await self._current(aggregate, stream)
-                done = await self._attempt(aggregate, stream, warm, command, context, started_at, attempt)
+            for _ in range(FREE_CONFLICTS):
+                done = await trial()
                 if done.status != "conflict":
                     return self._receipt(stream, command, context, done)
+            async with self._store.turn(stream) as connection:
+                for _ in range(MAX_CONFLICTS - FREE_CONFLICTS):
+                    done = await trial(on=connection)
+                    if done.status != "conflict":
+                        return self._receipt(stream, command, context, done)
         raise Conflict(f"Stream {stream} moved on {MAX_CONFLICTS} times while {command.message_name} was decided")
 
     async def state(self, aggregate: type[A], key: str) -> tuple[A, int]:
@@ -117,13 +138,14 @@ class CommandHandler:
         self,
         aggregate: type[Any_],
         stream: str,
-        warm: _Warm,
         command: Command,
         context: Context,
         started_at: datetime,
         attempt: int,
+        on: Connection | None = None,
     ) -> Appended:
         """Decide once on the state at hand and append; a conflict brings the state up to date."""
+        warm = await self._current(aggregate, stream)
         refused: Refused | None = None
         decision: Any = ()
         try:
@@ -144,6 +166,7 @@ class CommandHandler:
                 snapshot=snapshot,
                 started_at=started_at,
                 attempt=attempt,
+                on=on,
             )
         except ClaimTaken as taken:
             events, after, due = [], warm.state, warm.snapshot_due
@@ -170,15 +193,24 @@ class CommandHandler:
         """The warm state, or the one loaded now; a stale one is found out by the append."""
         warm = self._warm.get(stream)
         if warm is None:
-            loaded = await self._store.load(stream, aggregate.snapshot_version)
-            state = aggregate() if loaded.state is None else aggregate.model_validate(loaded.state)
-            size = 0 if loaded.state is None else len(state.model_dump_json())
-            warm = _Warm(state.replay(loaded.events), loaded.version, loaded.snapshot_version + _pause(size))
+            warm = await self._load(aggregate, stream)
             self._warm[stream] = warm
             if len(self._warm) > CACHED_STREAMS:
                 self._warm.popitem(last=False)
         self._warm.move_to_end(stream)
         return warm
+
+    async def _load(self, aggregate: type[Any_], stream: str) -> _Warm:
+        loaded = await self._store.load(stream, aggregate.snapshot_version)
+        state, size = aggregate(), 0
+        if loaded.state is not None:
+            try:
+                state = aggregate.model_validate(loaded.state)
+                size = len(state.model_dump_json())
+            except ValidationError:
+                log.warning("snapshot_ignored", stream=stream, advice="raise the aggregate's snapshot_version")
+                loaded = await self._store.load(stream, NO_SNAPSHOT)
+        return _Warm(state.replay(loaded.events), loaded.version, loaded.snapshot_version + _pause(size))
 
     @staticmethod
     def _snapshot(aggregate: type[Any_], state: Any_, version: int, due: int) -> tuple[Snapshot | None, int]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import StringConstraints
 
 from amends.errors import DuplicateMessage, MessageFromTheFuture, MissingUpcaster, UnknownMessage
-from amends.values import Value
+from amends.values import Personal, Value
 
 __all__ = ["Command", "Event", "Key", "Message", "Personal", "Registry", "upcast"]
 
@@ -20,14 +20,6 @@ Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63
 """What names a thing: letters, digits, dot, underscore and hyphen, at most 64, safe in ids, URLs and SQL."""
 
 
-class _PersonalMark:
-    """Marks a field as personal data of a person."""
-
-
-Personal = Annotated[T, _PersonalMark()]
-"""A personal field, `Personal[str]`: stays in the person's own stream, masked in the command log and in logs."""
-
-MASK = "[personal]"
 UPCASTS = "__upcasts__"
 
 IN_A_SCRIPT = ". It is the same class: Temporal loads a script a second time; declare messages in a module, import that"
@@ -72,21 +64,6 @@ class Message(Value):
         functions = [member.__func__ for member in members if isinstance(member, staticmethod)]
         cls.upcasters = {getattr(f, UPCASTS): f for f in functions if hasattr(f, UPCASTS)}
         cls.registry.add(cls)
-
-    def redacted(self) -> Data:
-        """The message as plain JSON data with its personal fields masked, fit for logs and audit."""
-        data = self.model_dump(mode="json")
-        return data | dict.fromkeys(self.personal_fields() & data.keys(), MASK)
-
-    @classmethod
-    def personal_fields(cls) -> set[str]:
-        """Names of the fields that hold personal data."""
-        fields = cls.model_fields.items()
-        return {name for name, field in fields if any(isinstance(mark, _PersonalMark) for mark in field.metadata)}
-
-    def __repr_args__(self) -> Any:
-        personal = self.personal_fields()
-        return [(name, MASK if name in personal else value) for name, value in super().__repr_args__()]
 
 
 class Registry:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
+from temporalio import workflow
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError
 
 from amends.errors import AmendsError, Refused
 from amends.records import Refusal
 from amends.steps import refused
 
-__all__ = ["CANCELLED_FROM_OUTSIDE", "SagaUndone", "is_failure", "refusal_of_child", "told"]
+__all__ = ["SagaUndone", "from_outside", "is_failure", "refusal_of_child", "told"]
 
-CANCELLED_FROM_OUTSIDE = "cancelled_by_operator"
-"""Reason of a saga whose workflow was cancelled through Temporal, by an operator or by its parent."""
+
+def from_outside() -> str:
+    """Reason of a saga whose workflow was cancelled through Temporal: by its parent, or by an operator."""
+    return "cancelled_by_parent" if workflow.info().parent else "cancelled_by_operator"
 
 
 class SagaUndone(ApplicationError):
@@ -37,7 +40,7 @@ class SagaUndone(ApplicationError):
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether the saga should undo: a refusal, a failed step, a cancellation, but never a bug in workflow code."""
+    """Whether the saga should undo: a refusal, a failed step, bad input, a cancellation; not a bug in its code."""
     return isinstance(error, AmendsError | FailureError | asyncio.CancelledError)
 
 

@@ -42,5 +42,10 @@ class Policy:
 COMMAND = Policy(attempt=timedelta(seconds=30), deadline=timedelta(hours=1))
 """A short transaction in our own database: an hour of its absence is waited out."""
 
-CALL = Policy(attempt=timedelta(seconds=30), deadline=timedelta(minutes=5), first_pause=timedelta(seconds=1))
+CALL = Policy(
+    attempt=timedelta(seconds=30),
+    deadline=timedelta(minutes=5),
+    first_pause=timedelta(seconds=1),
+    heartbeat=timedelta(seconds=5),
+)
 """A call that leaves the house: after five minutes the answer counts as unknown, and the saga undoes."""

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from amends.saga import Saga, Undo
+from amends.saga import Saga
+from amends.saga_state import Undo
 
 __all__ = ["Process"]
 

@@ -13,10 +13,9 @@ The pattern: Garcia-Molina and Salem, "Sagas", SIGMOD 1987.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
@@ -28,17 +27,18 @@ from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureE
 from amends.errors import Refused, SagaCancelled, UndoFailed
 from amends.messages import Command
 from amends.mount import join_handlers
-from amends.outcomes import CANCELLED_FROM_OUTSIDE, SagaUndone, is_failure, refusal_of_child, told
+from amends.outcomes import SagaUndone, from_outside, is_failure, refusal_of_child, told
 from amends.policies import CALL, COMMAND
-from amends.records import START, Context, Position, Receipt, Refusal
+from amends.records import Context, Position, Receipt, Refusal
+from amends.saga_state import Registered, Run, Undo
 from amends.shield import to_the_end
-from amends.steps import Call, Step, dispatch
+from amends.steps import Call, Step, digest_of, dispatch
 from amends.visibility import MEMO, SAGA_STATUS, SAGA_STEP, Entry, SagaMemo, SagaStatus, timeline
 
 if TYPE_CHECKING:
     from amends.process import Process
 
-__all__ = ["Saga", "Undo"]
+__all__ = ["Saga"]
 
 log = structlog.get_logger("amends.saga")
 
@@ -48,35 +48,6 @@ Result = TypeVar("Result")
 
 _OWN_ATTRIBUTES = (SAGA_STATUS.name, SAGA_STEP.name)
 
-Undo = Step | Callable[[str], Step]
-"""What takes a step back: a command or call, or a function of the reason that gives one."""
-
-
-@dataclass(slots=True, eq=False)
-class _Registered:
-    """An undo on the stack."""
-
-    title: str
-    undo: Undo
-    path: str
-
-
-@dataclass(slots=True)
-class _Run:
-    """What a saga shares with the sub-processes mounted inside it."""
-
-    memo: SagaMemo
-    undos: list[_Registered] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    used: Counter[str] = field(default_factory=Counter)
-    task: asyncio.Task[Any] | None = None
-    status: SagaStatus = "Running"
-    stuck: list[str] = field(default_factory=list)
-    failure: SagaUndone | None = None
-    cancelled: str | None = None
-    forward_only: bool = False
-    position: Position = START
-
 
 class Saga:
     """A saga, or the part of one that a sub-process mounted in it runs; use it by `async with self.saga as saga`."""
@@ -85,7 +56,8 @@ class Saga:
         self._parent = parent
         self._path = path
         memo = workflow.memo_value(MEMO, default=None, type_hint=SagaMemo) if parent is None else None
-        self._run: _Run = parent._run if parent else _Run(memo or SagaMemo())
+        memo = memo or SagaMemo()
+        self._run: Run = parent._run if parent else Run(memo, forward_only=memo.forward_only)
 
     async def __aenter__(self) -> Self:
         if self._parent is None:
@@ -159,7 +131,7 @@ class Saga:
             step: a command, or a call of an activity that leaves the house.
             undo: what takes it back; registered before the step begins, so it must bear that nothing had happened.
             pivot: from here the saga only goes forward, with no cancellation and retries without end, unless this
-                step is refused.
+                step is refused. Not for processes that are mounted in another.
 
         Returns:
             the receipt of a command, the result of a call.
@@ -170,25 +142,19 @@ class Saga:
             ActivityError: the step's deadline passed.
         """
         registered = self._register(title, () if undo is None else (undo,), self._path)
-        command_id = self._id(step)
-        if self._run.forward_only:
-            return await self._step(title, to_the_end(self._dispatch(title, step, command_id, without_end=True)))
-        self._raise_if_cancelled()
-        if not pivot:
-            try:
-                return await self._step(title, self._dispatch(title, step, command_id))
-            except Refused:
-                self._forget(registered)
-                raise
-            finally:
-                self._raise_if_cancelled()
-        self._run.forward_only = True
+        command_id = self._id(self._path + step.step_name)
+        if pivot:
+            self._pass_pivot()
         try:
-            result = await self._step(title, to_the_end(self._dispatch(title, step, command_id, without_end=True)))
-        except BaseException:
-            self._run.forward_only = False
+            result = await self._heed(lambda: self._step(title, lambda: self._dispatch(title, step, command_id)))
+        except Exception as error:
+            if isinstance(error, Refused):
+                self._forget(registered)
+            if pivot:
+                self._run.forward_only = False
             raise
-        self._run.undos.clear()
+        if pivot:
+            self._run.undos.clear()
         return result
 
     async def wait(self, title: str, condition: Callable[[], bool], *, timeout: timedelta) -> bool:
@@ -213,11 +179,7 @@ class Saga:
                 return False
             return True
 
-        self._raise_if_cancelled()
-        try:
-            return await self._step(title, waiting())
-        finally:
-            self._raise_if_cancelled()
+        return await self._heed(lambda: self._step(title, waiting))
 
     async def all(self, *steps: Awaitable[R]) -> list[R]:
         """Do steps side by side and wait for all of them.
@@ -231,7 +193,8 @@ class Saga:
         Raises:
             the first failure in the order given, when all have ended.
         """
-        results = await asyncio.gather(*steps, return_exceptions=True)
+        together = asyncio.gather(*steps, return_exceptions=True)
+        results = await (to_the_end(together) if self._run.forward_only else together)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -258,55 +221,68 @@ class Saga:
 
     async def _inline(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
         mounted = process()
-        mounted.saga = Saga(self, f"{self._path}{name}/")
+        mounted.saga = Saga(self, f"{self._number(self._path + name)}/")
         join_handlers(mounted)
         return await mounted.run(request)
 
     async def _child(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
-        registered = self._register(name, process.undo(request), f"{self._path}{name}/")
-        self._raise_if_cancelled()
+        path = self._number(self._path + name)
+        registered = self._register(name, process.undo(request), f"{path}/")
         info = workflow.info()
         inherited = [pair for pair in info.typed_search_attributes if pair.key.name not in _OWN_ATTRIBUTES]
-        running = workflow.execute_child_workflow(
-            process.run,
-            request,
-            id=f"{info.workflow_id}/{self._path}{name}",
-            memo={MEMO: self._run.memo},
-            search_attributes=TypedSearchAttributes([*inherited, SearchAttributePair(SAGA_STATUS, "Running")]),
-            static_summary=f"{name} of {info.workflow_id}",
-            # a parent that is terminated must not take the child's undo with it
-            parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-        )
+
+        def running() -> Awaitable[Result]:
+            return workflow.execute_child_workflow(
+                process.run,
+                request,
+                id=f"{info.workflow_id}/{path}",
+                memo={MEMO: self._run.memo.model_copy(update={"forward_only": self._run.forward_only})},
+                search_attributes=TypedSearchAttributes([*inherited, SearchAttributePair(SAGA_STATUS, "Running")]),
+                static_summary=f"{name} of {info.workflow_id}",
+                # a parent that is terminated must not take the child's undo with it
+                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+            )
+
         try:
-            return await self._step(name, running)
+            return await self._heed(lambda: self._step(name, running))
         except ChildWorkflowError as error:
             refusal = refusal_of_child(error)
             if refusal is None:
                 raise
             self._forget(registered)
             raise refusal.error() from error
-        finally:
-            self._raise_if_cancelled()
 
-    async def _step(self, title: str, running: Awaitable[R], kind: Literal["step", "undo"] = "step") -> R:
-        """Await a step or an undo and keep its line of the timeline."""
+    async def _heed(self, begin: Callable[[], Awaitable[R]]) -> R:
+        """Await something while heeding cancellation; once the saga only goes forward there is none."""
+        if self._run.forward_only:
+            return await to_the_end(begin())
+        self._raise_if_cancelled()
+        try:
+            result = await begin()
+        except (Exception, asyncio.CancelledError):  # not GeneratorExit: an abandoned workflow must say no more
+            self._raise_if_cancelled()
+            raise
+        self._raise_if_cancelled()
+        return result
+
+    async def _step(self, title: str, begin: Callable[[], Awaitable[R]], kind: Literal["step", "undo"] = "step") -> R:
+        """Run a step or an undo and keep its line of the timeline."""
         entry = Entry(title, workflow.now(), kind)
         self._run.entries.append(entry)
         self._show()
         try:
-            result = await running
-        except BaseException as error:
+            result = await begin()
+        except (Exception, asyncio.CancelledError) as error:  # not GeneratorExit, as above
             entry.end(told(error), workflow.now())
-            raise
-        else:
-            entry.end("done" if kind == "step" else "undone", workflow.now())
-            return result
-        finally:
             self._show()
+            raise
+        entry.end("done" if kind == "step" else "undone", workflow.now())
+        self._show()
+        return result
 
-    async def _dispatch(self, title: str, step: Step, command_id: str, *, without_end: bool = False) -> Any:
+    async def _dispatch(self, title: str, step: Step, command_id: str, *, undo: bool = False) -> Any:
         policy = COMMAND if isinstance(step, Command) else step.policy or CALL
-        if without_end:
+        if undo or self._run.forward_only:
             policy = policy.without_end()
         info = workflow.info()
         context = Context(
@@ -340,34 +316,47 @@ class Saga:
         self._forget(mine)
         for registered in reversed(mine):
             step = registered.undo(reason) if callable(registered.undo) else registered.undo
-            undoing = self._dispatch(
-                f"undo: {registered.title}", step, self._id(step, f"{registered.path}undo/"), without_end=True
-            )
+            undoing = partial(self._undo, f"undo: {registered.title}", step, f"{registered.path}undo/")
             try:
-                await self._step(registered.title, to_the_end(undoing), "undo")
+                await self._step(registered.title, undoing, "undo")
             except (Refused, FailureError) as error:
                 self._run.stuck.append(f"{registered.title}: {told(error)}")
 
-    def _id(self, step: Step, path: str | None = None) -> str:
-        """The step's identity: workflow id, place in it, name; numbered when a saga does the same thing again."""
-        name = f"{self._path if path is None else path}{step.step_name}"
+    async def _undo(self, title: str, step: Step, path: str) -> Any:
+        # by its content, for it may be asked for twice: by the process itself and by its parent
+        command_id = self._id(f"{path}{step.step_name}~{digest_of(step)}")
+        return await to_the_end(self._dispatch(title, step, command_id, undo=True))
+
+    def _id(self, name: str) -> str:
+        """A step's identity: workflow id, its place in the saga, its name."""
+        return f"{workflow.info().workflow_id}/{self._number(name)}"
+
+    def _number(self, name: str) -> str:
+        """A name, numbered when the saga has used it before."""
         self._run.used[name] += 1
         times = self._run.used[name]
-        return f"{workflow.info().workflow_id}/{name}" + (f"#{times}" if times > 1 else "")
+        return f"{name}#{times}" if times > 1 else name
+
+    def _pass_pivot(self) -> None:
+        """From here the saga only goes forward; that is the saga's own to say, not a mounted process's."""
+        if self._parent is not None or workflow.info().parent is not None:
+            raise RuntimeError("A mounted process has no pivot, for its parent could not undo it; put it in the parent")
+        self._raise_if_cancelled()
+        self._run.forward_only = True
 
     def _raise_if_cancelled(self) -> None:
         if self._run.cancelled is None and workflow.cancellation_reason() is not None:
-            self._run.cancelled = CANCELLED_FROM_OUTSIDE
+            self._run.cancelled = from_outside()
         if self._run.cancelled is not None:
             raise SagaCancelled(self._run.cancelled)
 
-    def _register(self, title: str, undos: Sequence[Undo], path: str) -> list[_Registered]:
+    def _register(self, title: str, undos: Sequence[Undo], path: str) -> list[Registered]:
         """Put undos on the stack, before what they undo begins."""
-        registered = [_Registered(title, undo, path) for undo in undos]
+        registered = [Registered(title, undo, path) for undo in undos]
         self._run.undos.extend(registered)
         return registered
 
-    def _forget(self, registered: list[_Registered]) -> None:
+    def _forget(self, registered: list[Registered]) -> None:
         """Take undos off the stack whose step certainly had no effect."""
         self._run.undos = [each for each in self._run.undos if each not in registered]
 
@@ -376,7 +365,7 @@ class Saga:
         if isinstance(error, Refused):
             return SagaUndone(error.name, error.message, Refusal.of(error))
         if isinstance(error, SagaCancelled) or is_cancelled_exception(error):
-            reason = self._run.cancelled or CANCELLED_FROM_OUTSIDE
+            reason = self._run.cancelled or from_outside()
             return SagaUndone(reason, f"Cancelled: {reason}", None)
         return SagaUndone("failed", told(error), None)
 
@@ -386,7 +375,8 @@ class Saga:
         workflow.upsert_search_attributes([SAGA_STATUS.value_set(status)])
         self._show()
         failure = self._run.failure
-        log.info("saga_ended", status=status, reason=failure.reason if failure else None)
+        if not workflow.unsafe.is_replaying():
+            log.info("saga_ended", status=status, reason=failure.reason if failure else None)
 
     def _show(self) -> None:
         """Renew the current details."""

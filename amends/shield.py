@@ -27,6 +27,6 @@ async def to_the_end(running: Awaitable[T]) -> T:
         except asyncio.CancelledError:
             if task.cancelled():
                 raise
-        except BaseException:
+        except Exception:
             break
     return task.result()

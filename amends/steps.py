@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
+from pydantic_core import to_json
 from temporalio import activity, workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from amends.errors import Refused
 from amends.messages import Command
 from amends.policies import Policy
 from amends.records import Context, Receipt, Refusal
 
-__all__ = ["Call", "Step", "dispatch", "refusal_in", "refused"]
+__all__ = ["Call", "Step", "digest_of", "dispatch", "refusal_in", "refused"]
 
 R = TypeVar("R")
 
@@ -49,6 +51,11 @@ Step = Command | Call[Any]
 
 _WAIT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 """A cancelled saga learns the outcome of the step that was under way, and undoes that too."""
+
+
+def digest_of(step: Step) -> str:
+    """A few letters that tell a step from others of its name, wherever and in whatever order they come."""
+    return sha256(to_json(step if isinstance(step, Command) else step.argument)).hexdigest()[:8]
 
 
 async def dispatch(title: str, step: Step, context: Context, policy: Policy) -> Any:
@@ -96,8 +103,8 @@ async def dispatch(title: str, step: Step, context: Context, policy: Policy) -> 
             cancellation_type=_WAIT,
             summary=title,
         )
-    except ActivityError as error:
-        refusal = refusal_in(error.cause)
+    except FailureError as error:  # a local activity's failure comes bare, an ordinary one's as an ActivityError
+        refusal = refusal_in(error) or refusal_in(error.cause)
         if refusal is None:
             raise
         raise refusal.error() from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -13,10 +14,11 @@ from psycopg import errors as pg
 from pydantic_core import to_json
 
 from amends.aggregate import Claim, Free
-from amends.database import Pool
-from amends.errors import CommandIdReused, Conflict, Refused
+from amends.database import Connection, Pool
+from amends.errors import CommandIdReused, Conflict, InvalidInput, Refused
 from amends.messages import Command, Event
 from amends.records import Context, Position, Refusal
+from amends.values import nul_fields
 
 __all__ = ["Appended", "ClaimTaken", "EventStore", "Loaded", "Snapshot"]
 
@@ -38,6 +40,12 @@ select version, name, schema_version, data from amends.events
 where stream = %(stream)s and version > %(after)s order by version
 """
 """The events of a stream that a cached state has not seen."""
+
+ALONE = "select pg_advisory_lock(hashtextextended(%s, 0))"
+"""Have a stream to oneself: appends of others wait; held by the session, without a transaction, so no feed waits."""
+
+LEAVE = "select pg_advisory_unlock(hashtextextended(%s, 0))"
+"""Let the others go on."""
 
 _TRANSIENT = 3
 """How often a call that the database asks to repeat is repeated before it is given up as a conflict."""
@@ -135,6 +143,7 @@ class EventStore:
         snapshot: Snapshot | None = None,
         started_at: datetime,
         attempt: int = 1,
+        on: Connection | None = None,
     ) -> Appended:
         """Record a command with all it led to, once, in one round trip and one transaction.
 
@@ -148,8 +157,10 @@ class EventStore:
             snapshot: the state after the events, when one is due.
             started_at: when work on the command began.
             attempt: which attempt of the activity this is, from 1.
+            on: a connection that has the turn on the stream; any of the pool's without it.
 
         Raises:
+            InvalidInput: a text of the command can't be stored; names the field.
             ClaimTaken: a required claim is held already; nothing was written.
             CommandIdReused: the id stands for another command.
             Conflict: the database asked for a repeat too often.
@@ -179,7 +190,9 @@ class EventStore:
             **context.model_dump(exclude={"labels"}),
         }
         try:
-            status, version, xid, number, detail = await self._call(to_json(request).decode())
+            status, version, xid, number, detail = await self._call(to_json(request).decode(), on)
+        except pg.UntranslatableCharacter:
+            raise InvalidInput(nul_fields(command) or {"context": "text can't hold a NUL character"}) from None
         except pg.Error as error:
             if error.sqlstate == "AM001":
                 refusal = claims[int(error.diag.message_detail or 0)].otherwise
@@ -199,11 +212,23 @@ class EventStore:
         refusal_record = recorded["refusal"] and Refusal.model_validate(recorded["refusal"])
         return Appended(status, version, position, recorded["outcome"], refusal_record or None, [])
 
-    async def _call(self, request: str) -> tuple[Any, ...]:
+    @asynccontextmanager
+    async def turn(self, stream: str) -> AsyncIterator[Connection]:
+        """Have a stream to oneself, for somebody who has lost to others too often; what they append waits meanwhile."""
+        async with self._pool.connection() as connection:
+            try:
+                await connection.execute(ALONE, (stream,))
+                yield connection
+                await connection.execute(LEAVE, (stream,))
+            except BaseException:
+                await connection.close()  # the lock ends with its session, whether we have it or not
+                raise
+
+    async def _call(self, request: str, on: Connection | None) -> tuple[Any, ...]:
         """Call append, repeating what the database could not serialise."""
         for _ in range(_TRANSIENT):
             try:
-                async with self._pool.connection() as connection:
+                async with nullcontext(on) if on else self._pool.connection() as connection:
                     row = await (await connection.execute(APPEND, (request,))).fetchone()
             except (pg.SerializationFailure, pg.DeadlockDetected) as error:
                 last = error

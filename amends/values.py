@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from amends.errors import InvalidInput
 
-__all__ = ["Value", "problems_of"]
+__all__ = ["MASK", "Personal", "Value", "nul_fields", "problems_of"]
+
+T = TypeVar("T")
+
+MASK = "[personal]"
+"""What stands for personal data wherever they must not be seen."""
+
+
+class _PersonalMark:
+    """Marks a field as personal data of a person."""
+
+
+Personal = Annotated[T, _PersonalMark()]
+"""A personal field, `Personal[str]`: stays in the person's own stream, masked in the command log and in logs."""
 
 
 class Value(BaseModel):
@@ -25,7 +41,59 @@ class Value(BaseModel):
     # pydantic then reads nested and received values without this constructor, and names the whole path itself
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
+    def redacted(self) -> dict[str, Any]:
+        """The value as plain JSON data with its personal fields masked, fit for logs and audit."""
+        fields = type(self).model_fields
+        return {name: MASK if _is_personal(fields[name]) else _redacted(value) for name, value in self}
+
+    def __repr_args__(self) -> Any:
+        fields = type(self).model_fields
+        for name, value in super().__repr_args__():
+            yield name, MASK if name in fields and _is_personal(fields[name]) else value
+
 
 def problems_of(error: ValidationError) -> dict[str, str]:
     """What pydantic found, as field path → complaint; the refused value itself stays out of it."""
     return {".".join(map(str, found["loc"])) or "input": found["msg"] for found in error.errors(include_input=False)}
+
+
+def nul_fields(value: Any, path: str = "") -> dict[str, str]:
+    """Texts with a NUL character, which PostgreSQL can't store, as field path → complaint."""
+    match value:
+        case str() if "\x00" in value:
+            return {path or "input": "text can't hold a NUL character"}
+        case BaseModel():
+            return nul_fields(dict(value), path)
+        case Mapping():
+            parts = list(value.items())
+        case list() | tuple() | set() | frozenset():
+            parts = list(enumerate(value))
+        case _:
+            return {}
+    found: dict[str, str] = {}
+    for key, part in parts:
+        found |= nul_fields(part, f"{path}.{key}".lstrip("."))
+    return found
+
+
+def _is_personal(field: FieldInfo) -> bool:
+    return any(isinstance(mark, _PersonalMark) for mark in field.metadata) or _has_mark(field.annotation)
+
+
+def _has_mark(annotation: Any) -> bool:
+    """Whether the mark stands anywhere in an annotation, `Personal[str] | None` or a tuple of them included."""
+    if get_origin(annotation) is Annotated and any(isinstance(m, _PersonalMark) for m in annotation.__metadata__):
+        return True
+    return any(_has_mark(part) for part in get_args(annotation))
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case Value():
+            return value.redacted()
+        case Mapping():
+            return {str(key): _redacted(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_redacted(part) for part in value]
+        case _:
+            return to_jsonable_python(value)

@@ -35,6 +35,7 @@ class SagaMemo(BaseModel):
         trace: W3C traceparent of the caller.
         labels: business keys that every log line of the saga carries, e.g. {"order_id": "…"}.
         mount: forces sub-processes inline or into children; fixed at the start, so that replays agree.
+        forward_only: its parent is past its pivot, so this one can't turn back either.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -43,6 +44,7 @@ class SagaMemo(BaseModel):
     trace: str | None = None
     labels: dict[str, str] = {}
     mount: Literal["as_written", "inline", "child"] = "as_written"
+    forward_only: bool = False
 
 
 @dataclass(slots=True)

@@ -52,12 +52,10 @@ async def open_worker(app: App, settings: Settings, client: Client) -> AsyncIter
         raise StartupError("A worker needs AMENDS_DATABASE_URL; `amends up` sets it for the workers it starts")
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
-        pool = await open_pool(url, "writer", settings.pool_size)
-        stack.push_async_callback(pool.close)
+        pool = await stack.enter_async_context(open_pool(url, "writer", settings.pool_size))
         notifier = await stack.enter_async_context(Notifier(pool))
         handler = CommandHandler(EventStore(pool), app.aggregates, notifier.poke)
-        projector_pool = await open_pool(url, "projector", max(2, len(app.projections)))
-        stack.push_async_callback(projector_pool.close)
+        projector_pool = await stack.enter_async_context(open_pool(url, "projector", max(2, len(app.projections))))
         projecting = ProjectionActivities(app.projections, url, projector_pool)
         doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each)]
         yield Worker(

@@ -76,12 +76,9 @@ async def read_books(shop: Shop, database_url: str) -> Books:
 
 
 async def _ledger(database_url: str, money: Sequence[order_history.MoneyRow]) -> Mapping[str, Totals]:
-    pool = await open_pool(database_url, "writer", 1)
-    try:
+    async with open_pool(database_url, "writer", 1) as pool:
         gateway = SandboxGateway(pool)
         return {row.currency: await gateway.totals(row.currency) for row in money}
-    finally:
-        await pool.close()
 
 
 def check(books: Books, results: Sequence[Result]) -> dict[str, bool]:

@@ -25,16 +25,14 @@ NAIVE = "select position from amends.events where position > %s order by positio
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(database_url, "writer", 20)
-    yield pool
-    await pool.close()
+    async with open_pool(database_url, "writer", 20) as pool:
+        yield pool
 
 
 @pytest.fixture
 async def feed(database_url: str) -> AsyncIterator[Feed]:
-    pool = await open_pool(database_url, "projector", 2)
-    yield Feed(pool)
-    await pool.close()
+    async with open_pool(database_url, "projector", 2) as pool:
+        yield Feed(pool)
 
 
 async def read_all(feed: Feed, limit: int, head: Position) -> list[Row]:

@@ -25,9 +25,8 @@ where datname = current_database() and query = 'listen "amends_checkpoints"'
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(database_url, "projector", 4)
-    yield pool
-    await pool.close()
+    async with open_pool(database_url, "projector", 4) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -30,9 +30,8 @@ create trigger break_off before insert on read_models.readside_order_v1 for each
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(database_url, "projector", 4)
-    yield pool
-    await pool.close()
+    async with open_pool(database_url, "projector", 4) as pool:
+        yield pool
 
 
 async def place(url: str, *totals: int, order: str = "o1", version: int = 0) -> Position:
@@ -175,13 +174,15 @@ async def test_given_a_notification_when_the_poll_is_far_off_then_visible_at_onc
     history = order_list()
     install(database_url, history)
     began = time.monotonic()
-    writers = await open_pool(database_url, "writer", 1)
-    async with Notifier(writers) as notifier, running(Projector(history, pool, database_url, poll=60)) as beats:
+    async with (
+        open_pool(database_url, "writer", 1) as writers,
+        Notifier(writers) as notifier,
+        running(Projector(history, pool, database_url, poll=60)) as beats,
+    ):
         for version in range(3):
             at = await place(database_url, 1, version=version)
             notifier.poke(at)
             await beats.until(lambda b, at=at: b.positions[-1] == at)  # type: ignore[misc]
-    await writers.close()
     assert await fetch(database_url, VIEW) == [("o1", "placed", 3, 3, 0)]
     assert time.monotonic() - began < 20
 
@@ -192,9 +193,9 @@ async def test_given_an_older_transaction_open_at_the_wake_up_when_it_ends_then_
     history = order_list()
     install(database_url, history)
     gate = Gate(pool)
-    writers = await open_pool(database_url, "writer", 1)
     projector = Projector(history, pool, database_url, poll=60, feed=gate)
     async with (
+        open_pool(database_url, "writer", 1) as writers,
         connect(database_url, autocommit=False) as older,
         Notifier(writers) as notifier,
         running(projector) as beats,
@@ -207,7 +208,6 @@ async def test_given_an_older_transaction_open_at_the_wake_up_when_it_ends_then_
         assert await fetch(database_url, VIEW) == []
         await older.rollback()
         await beats.until(lambda b: b.positions[-1] == at)
-    await writers.close()
 
 
 async def test_given_no_notification_when_polling_then_visible_all_the_same(database_url: str, pool: Pool) -> None:

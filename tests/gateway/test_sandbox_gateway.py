@@ -44,11 +44,8 @@ def result(taken: int, refunded: int) -> RefundResult:
 
 @asynccontextmanager
 async def gateway_on(url: str) -> AsyncIterator[SandboxGateway]:
-    pool = await open_pool(url, "writer", 8)
-    try:
+    async with open_pool(url, "writer", 8) as pool:
         yield SandboxGateway(pool)
-    finally:
-        await pool.close()
 
 
 @pytest.fixture
@@ -320,10 +317,6 @@ async def test_installing_again_and_by_many_at_once_changes_nothing(gateway: San
 
 async def test_the_writer_can_not_take_a_charge_off_the_books(gateway: SandboxGateway, database_url: str) -> None:
     await gateway.charge("k1", charge())
-    pool = await open_pool(database_url, "writer", 1)
-    try:
-        async with pool.connection() as connection:
-            with pytest.raises(pg.InsufficientPrivilege):
-                await connection.execute("delete from gateway.charges")
-    finally:
-        await pool.close()
+    async with open_pool(database_url, "writer", 1) as pool, pool.connection() as connection:
+        with pytest.raises(pg.InsufficientPrivilege):
+            await connection.execute("delete from gateway.charges")

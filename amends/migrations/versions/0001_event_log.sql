@@ -2,6 +2,8 @@
 do $$
 declare
     wanted text;
+    -- since version 16 whoever creates a role is its member, but may not act as it
+    may_act_as constant text := case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end;
 begin
     foreach wanted in array array['amends_writer', 'amends_projector', 'amends_reader'] loop
         begin
@@ -9,7 +11,7 @@ begin
         exception when duplicate_object or unique_violation then
             null; -- roles belong to the whole cluster: another database's migration was first
         end;
-        if not pg_has_role(current_user, wanted, 'member') then
+        if not pg_has_role(current_user, wanted, may_act_as) then
             begin
                 execute format('grant %I to current_user', wanted);
             exception when unique_violation then
@@ -148,6 +150,9 @@ begin
         return;
     end if;
 
+    -- whoever lost too often takes this lock alone, and the others wait here, before they hold anything
+    perform pg_advisory_xact_lock_shared(hashtextextended(target, 0));
+
     if count > 0 then
         me := pg_current_xact_id();
         if expected = 0 then
@@ -176,7 +181,7 @@ begin
         select coalesce(jsonb_agg(jsonb_build_object(
             'version', e.version, 'name', e.name, 'schema_version', e.schema_version, 'data', e.data
         ) order by e.version), '[]') into detail
-        from amends.events e where e.stream = target and e.version > expected;
+        from amends.events e where e.stream = target and e.version > expected and e.version <= at_version;
         return;
     end if;
 
