@@ -93,12 +93,13 @@ class Shop:
             customer_id: a registered customer.
             lines: what and how much; prices come from the catalogue.
             payment: card or transfer, by the provider's token.
-            request_id: names the intent and becomes the order's id; the same one again gets the first order.
+            request_id: names the intent and becomes the order's id; the same order again gets the first answer.
             actor: in whose name.
 
         Raises:
             InvalidInput: no lines, an unknown or discontinued product, mixed currencies, an unregistered customer, …;
                 names each field. No saga was started.
+            CommandIdReused: the request id stands for another order.
             Stale: a name is unknown to read models that are behind.
             Refused: a rule said no in the very last moment; whatever had been done is undone.
         """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
+from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from temporalio.client import Client as TemporalClient
 from temporalio.client import WithStartWorkflowOperation, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.common import (
@@ -18,10 +19,10 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from amends.connect import connect
-from amends.dispatch import FINGERPRINT, CommandRequest, ExecuteCommand
+from amends.dispatch import CommandRequest, ExecuteCommand
 from amends.errors import CommandIdReused, InvalidInput, SagaError, StartupError
 from amends.freshness import Freshness
 from amends.messages import Command, Key
@@ -36,7 +37,7 @@ from amends.visibility import MEMO, SAGA_STATUS, SagaMemo
 __all__ = ["Client", "checked_request_id"]
 
 T = TypeVar("T")
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=BaseModel)
 Result = TypeVar("Result")
 
 _KEY = TypeAdapter[str](Key)
@@ -112,7 +113,7 @@ class Client:
         request = CommandRequest(name=command.message_name, data=command.model_dump(mode="json"))
         if problems := nul_fields(command):
             raise InvalidInput(problems)
-        id = f"command-{request_id}"
+        id, fingerprint = f"command-{request_id}", fingerprint_of(request)
         handle = self.temporal.get_workflow_handle_for(ExecuteCommand.run, id)
         try:
             await self.temporal.start_workflow(
@@ -121,11 +122,12 @@ class Client:
                 id=id,
                 task_queue=self.settings.task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                memo={MEMO: self._memo(actor, {}), FINGERPRINT: request.fingerprint},
+                memo={MEMO: self._memo(actor, {}, fingerprint)},
                 static_summary=command.message_name,
             )
         except WorkflowAlreadyStartedError:  # then its receipt is what is wanted, if it was the same request
-            if await (await handle.describe()).memo_value(FINGERPRINT, default="") != request.fingerprint:
+            memo = await (await handle.describe()).memo_value(MEMO, default=SagaMemo(), type_hint=SagaMemo)
+            if memo.fingerprint != fingerprint:
                 raise CommandIdReused(
                     f"The request id {request_id!r} was used for another request; a new intent needs a new one"
                 ) from None
@@ -154,7 +156,7 @@ class Client:
             process: the saga's workflow class.
             request: what its `run` takes.
             id: the workflow id.
-            accepted: the update method that gives the answer.
+            accepted: the update method that gives the answer; takes the request's fingerprint.
             labels: business keys for its log lines.
             attributes: business keys to find it by in Temporal, as keywords.
             summary: what lists show of it.
@@ -162,8 +164,10 @@ class Client:
 
         Raises:
             Refused: the saga refused, and undid what it had done.
-            SagaError: it failed before it could answer, or was started in another way and has ended.
+            CommandIdReused: the id stands for another request.
+            SagaError: it failed before it could answer.
         """
+        fingerprint = fingerprint_of(request)
         keys = [SearchAttributePair(SearchAttributeKey.for_keyword(k), v) for k, v in attributes.items()]
         starting = WithStartWorkflowOperation(
             process.run,
@@ -172,21 +176,25 @@ class Client:
             task_queue=self.settings.task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            memo={MEMO: self._memo(actor, labels)},
+            memo={MEMO: self._memo(actor, labels, fingerprint)},
             search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
             static_summary=summary,
         )
         try:
             return await self.temporal.execute_update_with_start_workflow(
-                accepted, start_workflow_operation=starting, id=f"accepted-{id}"
+                accepted, fingerprint, start_workflow_operation=starting, id=f"accepted-{fingerprint[:16]}"
             )
         except WorkflowUpdateFailedError as error:
+            if isinstance(error.cause, ApplicationError) and error.cause.type == CommandIdReused.__name__:
+                raise CommandIdReused(error.cause.message) from error
             refusal = refusal_in(error.cause)
             if refusal is None:
                 raise SagaError(f"{id} was not accepted: {error.cause}") from error
             raise refusal.error() from error
         except WorkflowAlreadyStartedError as error:
-            raise SagaError(f"{id} has ended already, and was not started by this call; ask for its result") from error
+            raise CommandIdReused(
+                f"{id} has ended, and was started by another request; ask for its result, or take a new id"
+            ) from error
 
     async def query(self, query: Query[T]) -> T:
         """Ask the views, as they are now; see `at_least` for how fresh they are."""
@@ -206,10 +214,17 @@ class Client:
         """Remember a position that this client's own reads must not fall behind."""
         self.seen = max(self.seen, position)
 
-    def _memo(self, actor: str | None, labels: Mapping[str, str]) -> SagaMemo:
+    def _memo(self, actor: str | None, labels: Mapping[str, str], fingerprint: str) -> SagaMemo:
         trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
         mount = self.settings.mount
-        return SagaMemo(actor=actor or self.actor, trace=trace, labels=dict(labels), mount=mount)
+        return SagaMemo(
+            actor=actor or self.actor, trace=trace, labels=dict(labels), mount=mount, fingerprint=fingerprint
+        )
+
+
+def fingerprint_of(request: BaseModel) -> str:
+    """Tells a request from any other; kept with its workflow, so that one id is not used for two."""
+    return sha256(request.model_dump_json().encode()).hexdigest()
 
 
 def checked_request_id(request_id: str | None) -> str:

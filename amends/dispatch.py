@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any
 
 from temporalio import workflow
@@ -12,10 +11,7 @@ from amends.records import Context, Receipt
 from amends.values import Value
 from amends.visibility import MEMO, SagaMemo
 
-__all__ = ["FINGERPRINT", "CommandRequest", "ExecuteCommand"]
-
-FINGERPRINT = "fingerprint"
-"""The memo entry that tells what a request id was used for."""
+__all__ = ["CommandRequest", "ExecuteCommand"]
 
 
 class CommandRequest(Value):
@@ -28,11 +24,6 @@ class CommandRequest(Value):
 
     name: str
     data: dict[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells this request from any other; kept with the workflow, so that its id is not used for two."""
-        return sha256(self.model_dump_json().encode()).hexdigest()
 
 
 @workflow.defn

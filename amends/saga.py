@@ -24,7 +24,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError, is_cancelled_exception
 
-from amends.errors import Refused, SagaCancelled, UndoFailed
+from amends.errors import CommandIdReused, Refused, SagaCancelled, UndoFailed
 from amends.messages import Command
 from amends.mount import join_handlers
 from amends.outcomes import SagaUndone, from_outside, is_failure, refusal_of_child, told
@@ -107,6 +107,19 @@ class Saga:
     def can_be_cancelled(self) -> bool:
         """Whether a cancellation would still have an effect."""
         return self._run.status == "Running" and not self._run.forward_only
+
+    def check_same_request(self, fingerprint: str) -> None:
+        """Refuse a caller who means another request than the one this saga runs for; for validators of updates.
+
+        Args:
+            fingerprint: as the client hands it to the update that answers first.
+
+        Raises:
+            ApplicationError: of type CommandIdReused.
+        """
+        if fingerprint != self._run.memo.fingerprint:
+            told = f"{workflow.info().workflow_id} was started by another request; a new intent needs a new id"
+            raise ApplicationError(told, type=CommandIdReused.__name__, non_retryable=True)
 
     def cancel(self, reason: str) -> None:
         """Stop what the saga is doing and undo what it has done; without effect once it only goes forward.

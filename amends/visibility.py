@@ -35,6 +35,7 @@ class SagaMemo(BaseModel):
         trace: W3C traceparent of the caller.
         labels: business keys that every log line of the saga carries, e.g. {"order_id": "…"}.
         mount: forces sub-processes inline or into children; fixed at the start, so that replays agree.
+        fingerprint: tells its request from any other, so that its id is not used for two.
         forward_only: its parent is past its pivot, so this one can't turn back either.
     """
 
@@ -44,6 +45,7 @@ class SagaMemo(BaseModel):
     trace: str | None = None
     labels: dict[str, str] = {}
     mount: Literal["as_written", "inline", "child"] = "as_written"
+    fingerprint: str = ""
     forward_only: bool = False
 
 

@@ -75,13 +75,17 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
         return self._outcome(request, "completed", None)
 
     @workflow.update
-    async def accepted(self) -> Acceptance:
+    async def accepted(self, fingerprint: str) -> Acceptance:
         """Answer as soon as the order is on record, or with the refusal."""
         await workflow.wait_condition(lambda: self._accepted is not None or self.saga.failure is not None)
         if self._accepted is None:
             assert self.saga.failure is not None
             raise self.saga.failure.for_caller()
         return self._accepted
+
+    @accepted.validator
+    def _same_order(self, fingerprint: str) -> None:
+        self.saga.check_same_request(fingerprint)
 
     @workflow.update
     def cancel(self) -> None:
