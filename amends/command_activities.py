@@ -40,7 +40,8 @@ def _activity_of(handler: CommandHandler, kind: type[Command]) -> Callable[..., 
     async def handle(command: Any, context: Any) -> Receipt:
         bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
         with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
-            return await to_the_end(_final_errors(handler.handle(command, context, activity.info().attempt)))
+            handling = handler.handle(command, context, activity.info().attempt)
+            return await to_the_end(_final_errors(handling), unless=activity.is_worker_shutdown)
 
     handle.__annotations__ = {"command": kind, "context": Context, "return": Receipt}
     return activity.defn(name=kind.message_name)(handle)
@@ -96,7 +97,7 @@ def _bound(method: Callable[..., Awaitable[T]], declared: Callable[..., Any], na
         bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
         with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
             async with _beating():
-                return await to_the_end(_final_errors(method(argument, context)))
+                return await to_the_end(_final_errors(method(argument, context)), unless=activity.is_worker_shutdown)
 
     hints = get_type_hints(declared)
     argument = next(hint for name, hint in hints.items() if name not in ("context", "return"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 __all__ = ["to_the_end"]
@@ -11,11 +11,12 @@ __all__ = ["to_the_end"]
 T = TypeVar("T")
 
 
-async def to_the_end(running: Awaitable[T]) -> T:
+async def to_the_end(running: Awaitable[T], *, unless: Callable[[], bool] = lambda: False) -> T:
     """Wait for something to end, whatever cancellations arrive meanwhile: its outcome is known then.
 
     Args:
         running: what must not be left half done.
+        unless: asked at each cancellation: whether this one is to be passed on after all.
 
     Returns:
         its result; what it raises is raised.
@@ -27,6 +28,8 @@ async def to_the_end(running: Awaitable[T]) -> T:
         except asyncio.CancelledError:
             if task.cancelled():
                 raise
+            if unless():
+                task.cancel()
         except Exception:
             break
     return task.result()
