@@ -1,15 +1,11 @@
-"""A worker process of the shop: `python worker.py`; SIGTERM drains it."""
+"""A worker process of the shop: `python worker.py`; SIGTERM drains it. The same as `amends worker`."""
 
 from __future__ import annotations
 
-import asyncio
+import sys
 
-from amends.logs import configure_logs
-from amends.settings import Settings
-from amends.worker import run_worker
-from app import app
+from amends.cli import main
 
 if __name__ == "__main__":
-    settings = Settings()
-    configure_logs(settings)
-    asyncio.run(run_worker(app, settings))
+    sys.argv[1:] = ["worker"]
+    main()

@@ -16,6 +16,7 @@ from rich.console import Console
 from amends.app import App, install, load_app
 from amends.embedded import Running, Stack
 from amends.errors import AmendsError, StartupError
+from amends.leaving import leave
 from amends.logs import configure_logs
 from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
@@ -86,7 +87,10 @@ def main() -> None:
     commands.callback()(_about)
     for name, function in {"up": up, "worker": worker, "migrate": migrate, **_of_app(settings)}.items():
         commands.command(name)(_told_to_people(function))
-    commands()
+    try:
+        commands()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 def _about() -> None:
