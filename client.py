@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-from temporalio.client import RPCError, WorkflowUpdateFailedError
+from temporalio.client import RPCError, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.service import RPCStatusCode
 
 from amends.client import Client, checked_request_id
-from amends.errors import InvalidInput, Refused, Stale
+from amends.errors import InvalidInput, Refused, SagaError, Stale
 from amends.freshness import Freshness
 from amends.messages import Command
 from amends.money import MAX_AMOUNT
@@ -29,7 +29,7 @@ __all__ = ["PlacedOrder", "Shop", "TooLate"]
 
 T = TypeVar("T")
 
-FRESH_WITHIN = 10.0
+FRESH_WITHIN = 15.0
 """Seconds that a read of this client waits for what the client itself has written."""
 
 
@@ -124,12 +124,15 @@ class Shop:
 
         Raises:
             UnknownOrder: there is none.
+            SagaError: it was terminated, or needs somebody's attention.
         """
         handle = self.client.temporal.get_workflow_handle_for(PlaceOrder.run, _workflow_id(order_id))
         try:
             outcome = await handle.result()
         except RPCError as error:
             raise _unknown(error, order_id) from error
+        except WorkflowFailureError as error:
+            raise SagaError(f"Order {order_id} did not come to its end: {error.cause}") from error
         self.client.saw(outcome.position)
         return outcome
 
@@ -181,8 +184,12 @@ class Shop:
         return await self.client.execute(command, request_id=request_id, actor=actor)
 
     async def query(self, query: Query[T]) -> T:
-        """Ask the views, waiting shortly for what this client has done itself."""
-        await self.at_least(self.client.seen, FRESH_WITHIN)
+        """Ask the views, no staler than what this client has done itself.
+
+        Raises:
+            Stale: they have not caught up with that in time; `client.query` takes them as they are.
+        """
+        await self.require(self.client.seen)
         return await self.client.query(query)
 
     async def at_least(

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psycopg import ProgrammingError
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from amends.aggregate import Aggregate
 from amends.database import Pool
-from amends.errors import StartupError
+from amends.errors import ServerFailed, StartupError
 from amends.handler import CommandHandler
 from amends.schema import migrate, owner_engine
 
@@ -90,9 +92,19 @@ def install(app: App, database_url: str) -> None:
     Args:
         app: the application.
         database_url: a login that owns the schema.
+
+    Raises:
+        ServerFailed: nobody answers there, or the login may not do what is needed.
     """
-    with owner_engine(database_url).begin() as connection:
-        migrate(connection)
-        app.install(connection)
-        for projection in app.projections:
-            projection.install(connection)
+    try:
+        with owner_engine(database_url).begin() as connection:
+            migrate(connection)
+            app.install(connection)
+            for projection in app.projections:
+                projection.install(connection)
+    except (DBAPIError, ProgrammingError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise ServerFailed(
+            f"The schema can't be brought up to date: {str(cause).strip()}. See AMENDS_DATABASE_URL: it is to be a "
+            "login that owns the database and may create roles"
+        ) from error

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar, get_type_hints
 
 import structlog
+from psycopg import DataError, IntegrityError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -41,7 +42,7 @@ def _activity_of(handler: CommandHandler, kind: type[Command]) -> Callable[..., 
         bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
         with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
             handling = handler.handle(command, context, activity.info().attempt)
-            return await to_the_end(_final_errors(handling), unless=activity.is_worker_shutdown)
+            return await _unless_shutting_down(_final_errors(handling))
 
     handle.__annotations__ = {"command": kind, "context": Context, "return": Receipt}
     return activity.defn(name=kind.message_name)(handle)
@@ -53,7 +54,7 @@ async def _final_errors(handling: Awaitable[T]) -> T:
         return await handling
     except Refused as error:
         raise refused(Refusal.of(error)) from None
-    except (CommandIdReused, InvalidInput, MessageError) as error:
+    except (CommandIdReused, InvalidInput, MessageError, DataError, IntegrityError) as error:
         raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
 
 
@@ -70,6 +71,17 @@ def bind_activities(implementation: object) -> list[Callable[..., Any]]:
             if definition is not None:
                 found.append(_bound(getattr(implementation, name), declared, definition.name))
     return found
+
+
+async def _unless_shutting_down(running: Awaitable[T]) -> T:
+    """Finish what has begun although the saga is cancelled, so that it learns the outcome; but let the worker end."""
+    task = asyncio.ensure_future(running)
+
+    def cancelled() -> None:
+        if activity.is_worker_shutdown():
+            task.cancel()  # another worker will take it up
+
+    return await to_the_end(task, cancelled=cancelled)
 
 
 @asynccontextmanager
@@ -97,7 +109,7 @@ def _bound(method: Callable[..., Awaitable[T]], declared: Callable[..., Any], na
         bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
         with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
             async with _beating():
-                return await to_the_end(_final_errors(method(argument, context)), unless=activity.is_worker_shutdown)
+                return await _unless_shutting_down(_final_errors(method(argument, context)))
 
     hints = get_type_hints(declared)
     argument = next(hint for name, hint in hints.items() if name not in ("context", "return"))

@@ -240,6 +240,7 @@ class CommandHandler:
             position=done.position,
             refusal=done.refusal,
             repeated=done.status == "repeated",
+            recorded=done.recorded,
         )
 
     def _aggregate_of(self, command: Command) -> type[Any_]:

@@ -36,8 +36,11 @@ class Policy:
 
     def without_end(self) -> Self:
         """The same, for what has to be done in the end: an undo, or a step after the pivot."""
-        return replace(self, deadline=None)
+        return replace(self, deadline=None, longest_pause=UNHURRIED)
 
+
+UNHURRIED = timedelta(minutes=5)
+"""Longest pause of what is retried without end: long enough to wait on a timer instead of in the workflow's task."""
 
 COMMAND = Policy(attempt=timedelta(seconds=30), deadline=timedelta(hours=1))
 """A short transaction in our own database: an hour of its absence is waited out."""

@@ -22,7 +22,7 @@ __all__ = ["ProjectionActivities", "RunProjection", "start_projections"]
 
 log = structlog.get_logger("amends.projections")
 
-SILENCE = timedelta(seconds=10)
+SILENCE = timedelta(seconds=5)
 """A tailing activity that has not been heard of for this long is started again elsewhere."""
 
 HISTORY_EVENTS = 2_000

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import Field
 
 from amends.errors import InvalidInput, Refused
-from amends.messages import Event
+from amends.messages import Command, Event
 from amends.values import Value
 
 __all__ = ["START", "Context", "Position", "Receipt", "Recorded", "Refusal"]
@@ -37,6 +37,8 @@ class Position(NamedTuple):
             raise InvalidInput({"position": f"{text!r} is no position; they look like 1042:7"})
         return cls(int(xid), int(number))
 
+
+C = TypeVar("C", bound=Command)
 
 START = Position(0, 0)
 """Before the first event."""
@@ -91,6 +93,7 @@ class Receipt(Value):
         version: the stream's version after it.
         refusal: why not, when refused.
         repeated: the command id had been seen before, so this is what was recorded then.
+        recorded: the command as it was recorded then, personal fields masked.
     """
 
     name: str
@@ -100,6 +103,15 @@ class Receipt(Value):
     position: Position
     refusal: Refusal | None = None
     repeated: bool = False
+    recorded: dict[str, Any] | None = None
+
+    def first(self, command: C) -> C:
+        """The command that acted: this one, or the one first sent under its id, which may have said something else.
+
+        Args:
+            command: the one sent now.
+        """
+        return command if self.recorded is None else type(command)(**self.recorded)
 
     def raise_refusal(self) -> Receipt:
         """The receipt itself, when the command was done.

@@ -27,7 +27,7 @@ from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureE
 from amends.errors import CommandIdReused, Refused, SagaCancelled, UndoFailed
 from amends.messages import Command
 from amends.mount import join_handlers
-from amends.outcomes import SagaUndone, from_outside, is_failure, refusal_of_child, told
+from amends.outcomes import SagaUndone, from_outside, is_failure, refusal_of_child, told, was_given_up
 from amends.policies import CALL, COMMAND
 from amends.records import Context, Position, Receipt, Refusal
 from amends.saga_state import Registered, Run, Undo
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["Saga"]
 
 log = structlog.get_logger("amends.saga")
+
+SETTLING = 10
+"""Turns of the event loop in which what has ended already is noticed, before the rest is cancelled."""
 
 R = TypeVar("R")
 Request = TypeVar("Request")
@@ -60,16 +63,17 @@ class Saga:
         self._run: Run = parent._run if parent else Run(memo, forward_only=memo.forward_only)
 
     async def __aenter__(self) -> Self:
-        if self._parent is None:
-            self._run.task = asyncio.current_task()
-            if workflow.info().typed_search_attributes.get(SAGA_STATUS) is None:
-                workflow.upsert_search_attributes([SAGA_STATUS.value_set("Running")])
+        if self._parent is None and workflow.info().typed_search_attributes.get(SAGA_STATUS) is None:
+            workflow.upsert_search_attributes([SAGA_STATUS.value_set("Running")])
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         if error is None and self._parent is None:
+            error = self._cancellation()
+        if error is None and self._parent is None:
+            self._run.forward_only = True
             await to_the_end(workflow.wait_condition(workflow.all_handlers_finished))
             self._close("NeedsAttention" if self._run.stuck else "Completed")
         if error is None or not is_failure(error):
@@ -129,8 +133,7 @@ class Saga:
         """
         if self.can_be_cancelled and self._run.cancelled is None:
             self._run.cancelled = reason
-            if self._run.task is not None:
-                self._run.task.cancel()
+            self._interrupt()
 
     @overload
     async def do(self, title: str, step: Command, *, undo: Undo | None = None, pivot: bool = False) -> Receipt: ...
@@ -151,7 +154,7 @@ class Saga:
 
         Raises:
             Refused: a rule said no; the step had no effect.
-            SagaCancelled: the saga was cancelled meanwhile.
+            SagaCancelled: the saga was cancelled, and this is a step at which that is heard: a call, or the pivot.
             ActivityError: the step's deadline passed.
         """
         registered = self._register(title, () if undo is None else (undo,), self._path)
@@ -159,16 +162,19 @@ class Saga:
         if pivot:
             self._pass_pivot()
         try:
-            result = await self._heed(lambda: self._step(title, lambda: self._dispatch(title, step, command_id)))
+            if pivot or isinstance(step, Call):
+                run = partial(self._dispatch, title, step, command_id, durable=True)
+                return await self._durably(lambda: self._step(title, run))
+            return await self._to_the_end(self._step(title, partial(self._dispatch, title, step, command_id)))
         except Exception as error:
             if isinstance(error, Refused):
                 self._forget(registered)
             if pivot:
                 self._run.forward_only = False
             raise
-        if pivot:
-            self._run.undos.clear()
-        return result
+        finally:
+            if pivot and self._run.forward_only:
+                self._run.undos.clear()
 
     async def wait(self, title: str, condition: Callable[[], bool], *, timeout: timedelta) -> bool:
         """Wait until something has become true in this workflow, by a signal or an update.
@@ -192,7 +198,14 @@ class Saga:
                 return False
             return True
 
-        return await self._heed(lambda: self._step(title, waiting))
+        if condition():
+            return True  # no timer, so nothing durable: a cancellation waits for the next step that is
+        try:
+            return await self._durably(lambda: self._step(title, waiting))
+        except SagaCancelled:
+            if condition():
+                return True  # it came together with the cancellation, and may have been acted on
+            raise
 
     async def all(self, *steps: Awaitable[R]) -> list[R]:
         """Do steps side by side and wait for all of them.
@@ -206,8 +219,7 @@ class Saga:
         Raises:
             the first failure in the order given, when all have ended.
         """
-        together = asyncio.gather(*steps, return_exceptions=True)
-        results = await (to_the_end(together) if self._run.forward_only else together)
+        results = await self._to_the_end(asyncio.gather(*steps, return_exceptions=True))
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -257,7 +269,7 @@ class Saga:
             )
 
         try:
-            return await self._heed(lambda: self._step(name, running))
+            return await self._durably(lambda: self._step(name, running))
         except ChildWorkflowError as error:
             refusal = refusal_of_child(error)
             if refusal is None:
@@ -265,18 +277,45 @@ class Saga:
             self._forget(registered)
             raise refusal.error() from error
 
-    async def _heed(self, begin: Callable[[], Awaitable[R]]) -> R:
-        """Await something while heeding cancellation; once the saga only goes forward there is none."""
+    async def _durably(self, begin: Callable[[], Awaitable[R]]) -> R:
+        """Run a step whose beginning is in the history before it acts; only here and at the end cancellation is heard.
+
+        A local step is not in the history until its workflow task has ended. If the worker dies before that, the step
+        may have acted, and only the replay, which comes to it again, registers its undo. A saga that turned back
+        before would leave it standing. No lost task can have passed a step that the history knows.
+
+        Raises:
+            SagaCancelled: the saga was cancelled before the step began, or the step was given up for that.
+        """
         if self._run.forward_only:
             return await to_the_end(begin())
         self._raise_if_cancelled()
+        task = asyncio.ensure_future(begin())
+        self._run.interruptible.add(task)
         try:
-            result = await begin()
-        except (Exception, asyncio.CancelledError):  # not GeneratorExit: an abandoned workflow must say no more
-            self._raise_if_cancelled()
+            return await self._to_the_end(task)
+        except (FailureError, asyncio.CancelledError) as error:
+            if was_given_up(error):
+                self._raise_if_cancelled()
             raise
-        self._raise_if_cancelled()
-        return result
+        finally:
+            self._run.interruptible.discard(task)
+
+    async def _to_the_end(self, running: Awaitable[R]) -> R:
+        """Wait for something; a cancellation goes to the durable steps in it, if there are any."""
+        return await to_the_end(running, cancelled=self._interrupt)
+
+    def _interrupt(self) -> None:
+        """Give up the durable steps that are under way, but none whose end came together with the cancellation."""
+
+        async def soon() -> None:
+            for _ in range(SETTLING):
+                await asyncio.sleep(0)
+            for task in list(self._run.interruptible):
+                task.cancel()
+
+        if self._run.interruptible and not self._run.forward_only:
+            self._run.interrupting = asyncio.ensure_future(soon())
 
     async def _step(self, title: str, begin: Callable[[], Awaitable[R]], kind: Literal["step", "undo"] = "step") -> R:
         """Run a step or an undo and keep its line of the timeline."""
@@ -293,7 +332,9 @@ class Saga:
         self._show()
         return result
 
-    async def _dispatch(self, title: str, step: Step, command_id: str, *, undo: bool = False) -> Any:
+    async def _dispatch(
+        self, title: str, step: Step, command_id: str, *, durable: bool = False, undo: bool = False
+    ) -> Any:
         policy = COMMAND if isinstance(step, Command) else step.policy or CALL
         if undo or self._run.forward_only:
             policy = policy.without_end()
@@ -307,7 +348,7 @@ class Saga:
             trace=self._run.memo.trace,
             labels=self._run.memo.labels,
         )
-        result = await dispatch(title, step, context, policy)
+        result = await dispatch(title, step, context, policy, durable=durable)
         if isinstance(result, Receipt):
             self._run.position = max(self._run.position, result.position)
             result.raise_refusal()
@@ -358,10 +399,15 @@ class Saga:
         self._run.forward_only = True
 
     def _raise_if_cancelled(self) -> None:
+        cancelled = self._cancellation()
+        if cancelled is not None:
+            raise cancelled
+
+    def _cancellation(self) -> SagaCancelled | None:
+        """That the saga is to be cancelled, if it is and still can be."""
         if self._run.cancelled is None and workflow.cancellation_reason() is not None:
             self._run.cancelled = from_outside()
-        if self._run.cancelled is not None:
-            raise SagaCancelled(self._run.cancelled)
+        return None if self._run.cancelled is None or self._run.forward_only else SagaCancelled(self._run.cancelled)
 
     def _register(self, title: str, undos: Sequence[Undo], path: str) -> list[Registered]:
         """Put undos on the stack, before what they undo begins."""

@@ -38,7 +38,8 @@ class Run:
         stuck: what could not be undone, or not be done after the pivot, in words.
         entries: the timeline.
         used: how often each name was used, to number repeats.
-        task: runs the story; cancelled to interrupt it.
+        interruptible: durable steps under way, which a cancellation gives up.
+        interrupting: is about to do so.
         failure: why it turned back.
         cancelled: the reason, once somebody wants it stopped.
         forward_only: past its pivot.
@@ -50,7 +51,8 @@ class Run:
     stuck: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     used: Counter[str] = field(default_factory=Counter)
-    task: asyncio.Task[Any] | None = None
+    interruptible: set[asyncio.Future[Any]] = field(default_factory=set)
+    interrupting: asyncio.Future[None] | None = None
     status: SagaStatus = "Running"
     failure: SagaUndone | None = None
     cancelled: str | None = None

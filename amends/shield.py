@@ -11,12 +11,12 @@ __all__ = ["to_the_end"]
 T = TypeVar("T")
 
 
-async def to_the_end(running: Awaitable[T], *, unless: Callable[[], bool] = lambda: False) -> T:
+async def to_the_end(running: Awaitable[T], *, cancelled: Callable[[], None] = lambda: None) -> T:
     """Wait for something to end, whatever cancellations arrive meanwhile: its outcome is known then.
 
     Args:
         running: what must not be left half done.
-        unless: asked at each cancellation: whether this one is to be passed on after all.
+        cancelled: called at each cancellation.
 
     Returns:
         its result; what it raises is raised.
@@ -28,8 +28,7 @@ async def to_the_end(running: Awaitable[T], *, unless: Callable[[], bool] = lamb
         except asyncio.CancelledError:
             if task.cancelled():
                 raise
-            if unless():
-                task.cancel()
+            cancelled()
         except Exception:
             break
     return task.result()

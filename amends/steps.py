@@ -31,13 +31,11 @@ class Call(Generic[R]):
         activity: a method decorated with `@activity.defn`, of an import-light interface class.
         argument: its first argument.
         policy: limits other than those of every call.
-        local: run it as a local activity: for a short read in our own database, not for leaving the house.
     """
 
     activity: Callable[[Any, Any, Context], Awaitable[R]]
     argument: Any
     policy: Policy | None = None
-    local: bool = False
 
     @property
     def step_name(self) -> str:
@@ -58,7 +56,7 @@ def digest_of(step: Step) -> str:
     return sha256(to_json(step if isinstance(step, Command) else step.argument)).hexdigest()[:8]
 
 
-async def dispatch(title: str, step: Step, context: Context, policy: Policy) -> Any:
+async def dispatch(title: str, step: Step, context: Context, policy: Policy, *, durable: bool = False) -> Any:
     """Run a step as an activity: a command as a local one, a call as one of its own in the history.
 
     Args:
@@ -66,43 +64,28 @@ async def dispatch(title: str, step: Step, context: Context, policy: Policy) -> 
         step: command or call.
         context: goes along as the activity's second argument.
         policy: its limits.
+        durable: a command too is one of its own in the history, so that it can't act before that is written.
 
     Raises:
         Refused: the activity refused.
         ActivityError: its deadline passed, or it failed for good.
     """
+    limits: dict[str, Any] = {
+        "start_to_close_timeout": policy.attempt,
+        "schedule_to_close_timeout": policy.deadline,
+        "retry_policy": policy.retry,
+        "cancellation_type": _WAIT,
+        "summary": title,
+    }
     try:
-        if isinstance(step, Command):
-            return await workflow.execute_local_activity(
-                step.message_name,
-                args=[step, context],
-                result_type=Receipt,
-                start_to_close_timeout=policy.attempt,
-                schedule_to_close_timeout=policy.deadline,
-                retry_policy=policy.retry,
-                cancellation_type=_WAIT,
-                summary=title,
+        if not isinstance(step, Command):
+            return await workflow.execute_activity_method(
+                step.activity, args=[step.argument, context], heartbeat_timeout=policy.heartbeat, **limits
             )
-        if step.local:
-            return await workflow.execute_local_activity_method(
-                step.activity,
-                args=[step.argument, context],
-                start_to_close_timeout=policy.attempt,
-                schedule_to_close_timeout=policy.deadline,
-                retry_policy=policy.retry,
-                cancellation_type=_WAIT,
-                summary=title,
-            )
-        return await workflow.execute_activity_method(
-            step.activity,
-            args=[step.argument, context],
-            start_to_close_timeout=policy.attempt,
-            schedule_to_close_timeout=policy.deadline,
-            heartbeat_timeout=policy.heartbeat,
-            retry_policy=policy.retry,
-            cancellation_type=_WAIT,
-            summary=title,
-        )
+        names: dict[str, Any] = {"activity": step.message_name, "args": [step, context], "result_type": Receipt}
+        if durable:
+            return await workflow.execute_activity(**names, **limits)
+        return await workflow.execute_local_activity(**names, **limits)
     except FailureError as error:  # a local activity's failure comes bare, an ordinary one's as an ActivityError
         refusal = refusal_in(error) or refusal_in(error.cause)
         if refusal is None:

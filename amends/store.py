@@ -76,6 +76,7 @@ class Appended:
     Args:
         status: appended; repeated (the recorded outcome, nothing written); conflict (nothing written).
         since: with a conflict, the events after the expected version.
+        recorded: when repeated, the command as it was recorded then, personal fields masked.
     """
 
     status: Literal["appended", "repeated", "conflict"]
@@ -84,6 +85,7 @@ class Appended:
     outcome: Literal["done", "refused"]
     refusal: Refusal | None
     since: list[Event]
+    recorded: dict[str, Any] | None = None
 
 
 class ClaimTaken(Exception):
@@ -210,7 +212,9 @@ class EventStore:
             return Appended(status, version, position, "done", None, since)
         recorded = detail or {"outcome": request["outcome"], "refusal": request["refusal"]}
         refusal_record = recorded["refusal"] and Refusal.model_validate(recorded["refusal"])
-        return Appended(status, version, position, recorded["outcome"], refusal_record or None, [])
+        return Appended(
+            status, version, position, recorded["outcome"], refusal_record or None, [], recorded.get("payload")
+        )
 
     @asynccontextmanager
     async def turn(self, stream: str) -> AsyncIterator[Connection]:

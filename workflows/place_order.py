@@ -65,7 +65,7 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
         try:
             async with self.saga as saga:
                 lines = await self._price(saga, request)
-                await self._place(saga, request, lines)
+                lines = await self._place(saga, request, lines)
                 await self._pay(saga, request, lines)
                 await self._reserve(saga, request)
                 await self._complete(saga, request)
@@ -98,15 +98,18 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
             raise ApplicationError("The order is past cancelling", type="TooLate")
 
     async def _price(self, saga: Saga, request: OrderRequest) -> tuple[PricedLine, ...]:
-        return await saga.do("look up the prices", Call(Catalogue.price, request.lines, local=True))
+        return await saga.do("look up the prices", Call(Catalogue.price, request.lines))
 
-    async def _place(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> None:
+    async def _place(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> tuple[PricedLine, ...]:
+        place = Place(order_id=request.order_id, customer_id=request.customer_id, lines=lines)
         receipt = await saga.do(
             f"place the order over {total_of(lines)}",
-            Place(order_id=request.order_id, customer_id=request.customer_id, lines=lines),
+            place,
             undo=lambda why: Cancel(order_id=request.order_id, reason=why),
         )
         self._accepted = Acceptance(order_id=request.order_id, position=receipt.position)
+        # what is on record is what is paid, though the workflow was reset and the prices have changed since
+        return receipt.first(place).lines
 
     async def _pay(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> None:
         payment = PaymentRequest(

@@ -166,6 +166,78 @@ async def test_given_work_under_way_when_the_worker_is_told_to_end_then_it_drain
     await completed(market, placed)
 
 
+HELD = "select count(*)::int from amends.events where name = %s and stream = %s"
+
+
+@pytest.mark.parametrize("lost", ["order.placed", "stock.reserved"])
+async def test_given_a_step_of_a_lost_workflow_task_when_cancelled_before_the_next_worker_then_it_is_undone_too(
+    market: Market, workers: Workers, lost: str
+) -> None:
+    """A local step acts before the history knows of it: whoever turns back must not forget what a dead worker did."""
+    # given: a worker dies after a step has acted and before its workflow task has ended
+    first = await workers.start()
+    [held, blocked] = await market.lines(3, 4)
+    order_id = f"lost-{uuid4().hex}"
+    later = {"order.placed": f"payment-{order_id}", "stock.reserved": f"stock-{blocked.sku}"}[lost]
+    acted = {"order.placed": f"order-{order_id}", "stock.reserved": f"stock-{held.sku}"}[lost]
+    async with await psycopg.AsyncConnection.connect(market.url) as lock:
+        # the step after it has to wait: for the stream, which is locked by the way appends wait for one another
+        await lock.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (later,))
+        customer = await market.customer()
+        placing = asyncio.create_task(market.shop.place_order(customer, [held, blocked], card(), request_id=order_id))
+
+        async def has_acted() -> bool:
+            [(count,)] = await rows(market.url, HELD, lost, acted)
+            return bool(count)
+
+        await until("the step acts", has_acted, 30)
+        await workers.end(first, signal.SIGKILL)
+        await market.saga(order_id).cancel()
+    # when: the next worker gets the task again, with the cancellation in it
+    await workers.start()
+    # then: nothing is left of it
+    outcome = await asyncio.wait_for(market.shop.result(order_id), 60)
+    await asyncio.gather(placing, return_exceptions=True)
+    assert outcome.status == "cancelled"
+    assert await saga_status(market.saga(order_id)) == "Compensated"
+    assert (await market.shop.status(order_id)).status == "cancelled"
+    await market.balances()
+
+
+async def test_given_an_order_is_completed_in_a_lost_workflow_task_when_cancelled_then_it_stays_completed_and_paid(
+    market: Market, workers: Workers
+) -> None:
+    # given: a worker dies when the order is completed and its goods are still to be committed
+    first = await workers.start()
+    [line] = await market.lines(2)
+    order_id = f"late-{uuid4().hex}"
+    commits = "select count(*)::int from pg_locks where locktype = 'advisory' and not granted"
+    async with await psycopg.AsyncConnection.connect(market.url) as lock:
+        placed = await market.shop.place_order(await market.customer(), [line], transfer(), request_id=order_id)
+        await until("the charge", lambda: market.charging(placed.order_id))
+
+        async def is_reserved() -> bool:
+            [(count,)] = await rows(market.url, HELD, "stock.reserved", f"stock-{line.sku}")
+            return bool(count)
+
+        await until("the goods are reserved", is_reserved, 30)
+        await lock.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (f"stock-{line.sku}",))
+
+        async def is_completed() -> bool:
+            [(done,)] = await rows(market.url, HELD, "order.completed", f"order-{order_id}")
+            [(waiting,)] = await rows(market.url, commits)
+            [(committed,)] = await rows(market.url, HELD, "stock.committed", f"stock-{line.sku}")
+            return bool(done and (waiting or committed))
+
+        await until("the order is completed", is_completed, 30)
+        await workers.end(first, signal.SIGKILL)
+        await market.saga(order_id).cancel()
+    # when
+    await workers.start()
+    # then
+    await completed(market, placed)
+
+
 async def test_given_two_workers_when_one_is_killed_then_orders_and_projections_go_on_at_the_other(
     market: Market, workers: Workers
 ) -> None:

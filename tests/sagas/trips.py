@@ -169,7 +169,6 @@ class Stop(BaseModel):
         name: what is booked, or what the mounted trip is called.
         stops: what it consists of.
         patience: seconds after which a phone call is given up.
-        local: the call stays in the house.
         pivot: no way back after it.
     """
 
@@ -179,7 +178,6 @@ class Stop(BaseModel):
     name: str = ""
     stops: tuple[Stop, ...] = ()
     patience: float | None = None
-    local: bool = False
     pivot: bool = False
 
 
@@ -258,7 +256,7 @@ class Travel(Process[Itinerary, list[str]]):
                 await saga.do(f"book {stop.name}", step, undo=undo, pivot=stop.pivot)
             case "phone":
                 [undo] = _undo_of(trip_id, stop)
-                ordered: Call[str] = Call(Agency.order, Ticket(what=stop.name), _policy(stop), stop.local)
+                ordered: Call[str] = Call(Agency.order, Ticket(what=stop.name), _policy(stop))
                 await saga.do(f"phone {stop.name}", ordered, undo=undo, pivot=stop.pivot)
             case "together":
                 going: list[Awaitable[None]] = [self._go(saga, trip_id, inner) for inner in stop.stops]

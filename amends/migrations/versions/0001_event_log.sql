@@ -14,8 +14,12 @@ begin
         if not pg_has_role(current_user, wanted, may_act_as) then
             begin
                 execute format('grant %I to current_user', wanted);
-            exception when unique_violation then
-                null; -- granted by a migration of another database in this very moment
+            exception
+                when unique_violation then
+                    null; -- granted by a migration of another database in this very moment
+                when insufficient_privilege then
+                    raise exception 'the role % is there, but % may not act as it; have its owner run: grant % to %',
+                        wanted, current_user, wanted, current_user using errcode = 'insufficient_privilege';
             end;
         end if;
     end loop;
@@ -146,7 +150,7 @@ begin
         at_version := known.version;
         at_xid := known.xid::text::bigint;
         at_position := known.position;
-        detail := jsonb_build_object('outcome', known.outcome, 'refusal', known.refusal);
+        detail := jsonb_build_object('outcome', known.outcome, 'refusal', known.refusal, 'payload', known.payload);
         return;
     end if;
 
