@@ -100,6 +100,7 @@ class Shop:
             InvalidInput: no lines, an unknown or discontinued product, mixed currencies, an unregistered customer, …;
                 names each field. No saga was started.
             CommandIdReused: the request id stands for another order.
+            NoAnswer: no worker has answered in time; ask again with the same request id.
             Stale: a name is unknown to read models that are behind.
             Refused: a rule said no in the very last moment; whatever had been done is undone.
         """

@@ -7,6 +7,7 @@ for a new key. Unlike one, it misbehaves on demand: see `TestCard`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from hashlib import sha256
@@ -183,7 +184,7 @@ returning currency, case when status = 'charged' then amount else 0 end, refunde
 
 TOTALS = """
 select coalesce(sum(amount), 0)::bigint, coalesce(sum(refunded), 0)::bigint from gateway.charges
-where currency = %s
+where currency = %(currency)s and (%(payments)s::text[] is null or payment_id = any(%(payments)s))
   and (status = 'charged' or (status = 'pending' and settles_as = 'charged' and settles_at <= clock_timestamp()))
 """
 """All that was taken and given back in a currency; transfers count from the moment they settle."""
@@ -277,14 +278,16 @@ class SandboxGateway(PaymentGateway):
                 answer = await self._refund(connection, key, request)
         return RefundResult.model_validate(answer)
 
-    async def totals(self, currency: str) -> Totals:
+    async def totals(self, currency: str, payments: Sequence[str] | None = None) -> Totals:
         """What the books add up to, counted apart from every event and command.
 
         Args:
             currency: ISO 4217 code.
+            payments: ids of the payments to count; all of them when not given.
         """
+        chosen = {"currency": currency, "payments": None if payments is None else list(payments)}
         async with self._pool.connection() as connection:
-            row = await (await connection.execute(TOTALS, (currency,))).fetchone()
+            row = await (await connection.execute(TOTALS, chosen)).fetchone()
         taken, refunded = row or (0, 0)
         return Totals(Money(amount=taken, currency=currency), Money(amount=refunded, currency=currency))
 

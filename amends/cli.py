@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from amends.app import App, install, load_app
+from amends.database import reader_url
 from amends.embedded import Running, Stack
 from amends.errors import AmendsError, StartupError
 from amends.leaving import leave
@@ -125,6 +126,7 @@ def _show_addresses(running: Running, settings: Settings) -> None:
         "Web UI": running.web_ui or "(of your own server)",
         "Temporal": running.temporal_address,
         "PostgreSQL": running.database_url,
+        "SQL": f"{reader_url(running.database_url)}  (the views, read-only)",
         "Logs": str(settings.home / "log"),
     }
     for name, address in addresses.items():

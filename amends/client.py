@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -11,7 +13,12 @@ from uuid import uuid4
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WithStartWorkflowOperation, WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.client import (
+    WithStartWorkflowOperation,
+    WorkflowFailureError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -23,7 +30,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from amends.connect import connect
 from amends.dispatch import CommandRequest, ExecuteCommand
-from amends.errors import CommandIdReused, InvalidInput, SagaError, StartupError
+from amends.errors import CommandIdReused, InvalidInput, NoAnswer, SagaError, StartupError
 from amends.freshness import Freshness
 from amends.messages import Command, Key
 from amends.process import Process
@@ -108,6 +115,7 @@ class Client:
             Refused: a rule said no; its own class, with the facts.
             CommandIdReused: the request id stands for another command.
             InvalidInput: the request id is none.
+            NoAnswer: no worker has answered in time; what was asked for may still be done.
         """
         request_id = checked_request_id(request_id)
         request = CommandRequest(name=command.message_name, data=command.model_dump(mode="json"))
@@ -132,7 +140,9 @@ class Client:
                     f"The request id {request_id!r} was used for another request; a new intent needs a new one"
                 ) from None
         try:
-            receipt = await handle.result()
+            receipt = await asyncio.wait_for(handle.result(), self.settings.answer_seconds)
+        except TimeoutError:
+            raise self._no_answer(id) from None
         except WorkflowFailureError as error:
             raise SagaError(f"{command.message_name} was not done: {error.cause}") from error
         self.saw(receipt.position)
@@ -165,6 +175,7 @@ class Client:
         Raises:
             Refused: the saga refused, and undid what it had done.
             CommandIdReused: the id stands for another request.
+            NoAnswer: no worker has answered in time; the saga may still run.
             SagaError: it failed before it could answer.
         """
         fingerprint = fingerprint_of(request)
@@ -182,8 +193,14 @@ class Client:
         )
         try:
             return await self.temporal.execute_update_with_start_workflow(
-                accepted, fingerprint, start_workflow_operation=starting, id=f"accepted-{fingerprint[:16]}"
+                accepted,
+                fingerprint,
+                start_workflow_operation=starting,
+                id=f"accepted-{fingerprint[:16]}",
+                rpc_timeout=timedelta(seconds=self.settings.answer_seconds),
             )
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise self._no_answer(id) from error
         except WorkflowUpdateFailedError as error:
             if isinstance(error.cause, ApplicationError) and error.cause.type == CommandIdReused.__name__:
                 raise CommandIdReused(error.cause.message) from error
@@ -213,6 +230,13 @@ class Client:
     def saw(self, position: Position) -> None:
         """Remember a position that this client's own reads must not fall behind."""
         self.seen = max(self.seen, position)
+
+    def _no_answer(self, id: str) -> NoAnswer:
+        seconds, queue = self.settings.answer_seconds, self.settings.task_queue
+        return NoAnswer(
+            f"No answer about {id} within {seconds:g} s. It is not lost: ask again with the same request id, and see "
+            f"whether a worker polls the task queue {queue!r}"
+        )
 
     def _memo(self, actor: str | None, labels: Mapping[str, str], fingerprint: str) -> SagaMemo:
         trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

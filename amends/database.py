@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from amends.errors import ServerFailed
 
-__all__ = ["Connection", "Pool", "Role", "conninfo", "open_pool"]
+__all__ = ["Connection", "Pool", "Role", "conninfo", "open_pool", "reader_url"]
 
 Role = Literal["owner", "writer", "projector", "reader"]
 Connection = AsyncConnection[TupleRow]
@@ -40,6 +40,15 @@ def conninfo(url: str, role: Role) -> str:
     parts.setdefault("application_name", f"amends-{role}")
     parts.setdefault("connect_timeout", 10)
     return make_conninfo(**parts)
+
+
+def reader_url(url: str) -> str:
+    """The same address for people: whoever connects by it acts as the reader, and can change nothing.
+
+    Args:
+        url: a PostgreSQL URL.
+    """
+    return f"{url}{'&' if '?' in url else '?'}options=-c%20role%3Damends_reader"
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ AmendsError
 │   ├── Conflict                 the stream moved on while the command was decided
 │   └── CommandIdReused          one command id, two different commands
 ├── SagaError                    a saga did not end the way it was asked to
+│   ├── NoAnswer                 no worker has answered in time
 │   ├── SagaCancelled            somebody asked it to stop
 │   └── UndoFailed               a step's undo was refused
 ├── ProjectionError              a projection can't go on
@@ -37,6 +38,7 @@ __all__ = [
     "MessageError",
     "MessageFromTheFuture",
     "MissingUpcaster",
+    "NoAnswer",
     "PortTaken",
     "ProjectionError",
     "Refused",
@@ -138,6 +140,10 @@ class CommandIdReused(StoreError):
 
 class SagaError(AmendsError):
     """A saga did not end the way it was asked to."""
+
+
+class NoAnswer(SagaError):
+    """No worker has answered in time; what was asked for is not lost, and may still be done."""
 
 
 class SagaCancelled(SagaError):

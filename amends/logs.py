@@ -9,11 +9,15 @@ from typing import Any
 
 import structlog
 from temporalio import workflow
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from amends.settings import Settings
 from amends.visibility import MEMO, SagaMemo
 
 __all__ = ["configure_logs"]
+
+CORE = TelemetryFilter(core_level="WARN", other_level="ERROR")
+"""What the Temporal client's native part may say; in our format, not its own."""
 
 EventDict = MutableMapping[str, Any]
 
@@ -47,6 +51,8 @@ def configure_logs(settings: Settings) -> None:
     chain = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=chain))
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+    core = LoggingConfig(CORE, forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio.core")))
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=core)), error_if_already_set=False)
 
 
 def _of_workflow(logger: Any, method: str, event: EventDict) -> EventDict:

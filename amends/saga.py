@@ -24,10 +24,11 @@ from temporalio import workflow
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError, is_cancelled_exception
 
+from amends.cancelling import Cancelling
 from amends.errors import CommandIdReused, Refused, SagaCancelled, UndoFailed
 from amends.messages import Command
 from amends.mount import join_handlers
-from amends.outcomes import SagaUndone, from_outside, is_failure, refusal_of_child, told, was_given_up
+from amends.outcomes import SagaUndone, from_outside, is_failure, refusal_of_child, told
 from amends.policies import CALL, COMMAND
 from amends.records import Context, Position, Receipt, Refusal
 from amends.saga_state import Registered, Run, Undo
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["Saga"]
 
 log = structlog.get_logger("amends.saga")
-
-SETTLING = 10
-"""Turns of the event loop in which what has ended already is noticed, before the rest is cancelled."""
 
 R = TypeVar("R")
 Request = TypeVar("Request")
@@ -61,6 +59,7 @@ class Saga:
         memo = workflow.memo_value(MEMO, default=None, type_hint=SagaMemo) if parent is None else None
         memo = memo or SagaMemo()
         self._run: Run = parent._run if parent else Run(memo, forward_only=memo.forward_only)
+        self._cancelling = Cancelling(self._run)
 
     async def __aenter__(self) -> Self:
         if self._parent is None and workflow.info().typed_search_attributes.get(SAGA_STATUS) is None:
@@ -71,7 +70,7 @@ class Saga:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         if error is None and self._parent is None:
-            error = self._cancellation()
+            error = self._cancelling.asked()
         if error is None and self._parent is None:
             self._run.forward_only = True
             await to_the_end(workflow.wait_condition(workflow.all_handlers_finished))
@@ -132,8 +131,7 @@ class Saga:
             reason: short code that the undos get to see.
         """
         if self.can_be_cancelled and self._run.cancelled is None:
-            self._run.cancelled = reason
-            self._interrupt()
+            self._cancelling.cancel(reason)
 
     @overload
     async def do(self, title: str, step: Command, *, undo: Undo | None = None, pivot: bool = False) -> Receipt: ...
@@ -164,8 +162,10 @@ class Saga:
         try:
             if pivot or isinstance(step, Call):
                 run = partial(self._dispatch, title, step, command_id, durable=True)
-                return await self._durably(lambda: self._step(title, run))
-            return await self._to_the_end(self._step(title, partial(self._dispatch, title, step, command_id)))
+                return await self._cancelling.durably(lambda: self._step(title, run))
+            return await self._cancelling.to_the_end(
+                self._step(title, partial(self._dispatch, title, step, command_id))
+            )
         except Exception as error:
             if isinstance(error, Refused):
                 self._forget(registered)
@@ -201,7 +201,7 @@ class Saga:
         if condition():
             return True  # no timer, so nothing durable: a cancellation waits for the next step that is
         try:
-            return await self._durably(lambda: self._step(title, waiting))
+            return await self._cancelling.durably(lambda: self._step(title, waiting))
         except SagaCancelled:
             if condition():
                 return True  # it came together with the cancellation, and may have been acted on
@@ -219,7 +219,7 @@ class Saga:
         Raises:
             the first failure in the order given, when all have ended.
         """
-        results = await self._to_the_end(asyncio.gather(*steps, return_exceptions=True))
+        results = await self._cancelling.to_the_end(asyncio.gather(*steps, return_exceptions=True))
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -269,53 +269,13 @@ class Saga:
             )
 
         try:
-            return await self._durably(lambda: self._step(name, running))
+            return await self._cancelling.durably(lambda: self._step(name, running))
         except ChildWorkflowError as error:
             refusal = refusal_of_child(error)
             if refusal is None:
                 raise
             self._forget(registered)
             raise refusal.error() from error
-
-    async def _durably(self, begin: Callable[[], Awaitable[R]]) -> R:
-        """Run a step whose beginning is in the history before it acts; only here and at the end cancellation is heard.
-
-        A local step is not in the history until its workflow task has ended. If the worker dies before that, the step
-        may have acted, and only the replay, which comes to it again, registers its undo. A saga that turned back
-        before would leave it standing. No lost task can have passed a step that the history knows.
-
-        Raises:
-            SagaCancelled: the saga was cancelled before the step began, or the step was given up for that.
-        """
-        if self._run.forward_only:
-            return await to_the_end(begin())
-        self._raise_if_cancelled()
-        task = asyncio.ensure_future(begin())
-        self._run.interruptible.add(task)
-        try:
-            return await self._to_the_end(task)
-        except (FailureError, asyncio.CancelledError) as error:
-            if was_given_up(error):
-                self._raise_if_cancelled()
-            raise
-        finally:
-            self._run.interruptible.discard(task)
-
-    async def _to_the_end(self, running: Awaitable[R]) -> R:
-        """Wait for something; a cancellation goes to the durable steps in it, if there are any."""
-        return await to_the_end(running, cancelled=self._interrupt)
-
-    def _interrupt(self) -> None:
-        """Give up the durable steps that are under way, but none whose end came together with the cancellation."""
-
-        async def soon() -> None:
-            for _ in range(SETTLING):
-                await asyncio.sleep(0)
-            for task in list(self._run.interruptible):
-                task.cancel()
-
-        if self._run.interruptible and not self._run.forward_only:
-            self._run.interrupting = asyncio.ensure_future(soon())
 
     async def _step(self, title: str, begin: Callable[[], Awaitable[R]], kind: Literal["step", "undo"] = "step") -> R:
         """Run a step or an undo and keep its line of the timeline."""
@@ -395,19 +355,8 @@ class Saga:
         """From here the saga only goes forward; that is the saga's own to say, not a mounted process's."""
         if self._parent is not None or workflow.info().parent is not None:
             raise RuntimeError("A mounted process has no pivot, for its parent could not undo it; put it in the parent")
-        self._raise_if_cancelled()
+        self._cancelling.raise_if_asked()
         self._run.forward_only = True
-
-    def _raise_if_cancelled(self) -> None:
-        cancelled = self._cancellation()
-        if cancelled is not None:
-            raise cancelled
-
-    def _cancellation(self) -> SagaCancelled | None:
-        """That the saga is to be cancelled, if it is and still can be."""
-        if self._run.cancelled is None and workflow.cancellation_reason() is not None:
-            self._run.cancelled = from_outside()
-        return None if self._run.cancelled is None or self._run.forward_only else SagaCancelled(self._run.cancelled)
 
     def _register(self, title: str, undos: Sequence[Undo], path: str) -> list[Registered]:
         """Put undos on the stack, before what they undo begins."""

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     mount: Literal["as_written", "inline", "child"] = Field(
         "as_written", description="Forces sub-processes into the parent's history or into one of their own."
     )
+    answer_seconds: float = Field(60.0, gt=0, description="How long a client waits for a worker's answer.")
     drain_seconds: float = Field(30.0, gt=0, description="How long a worker may finish its work after SIGTERM.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log shown.")

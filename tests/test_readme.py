@@ -88,6 +88,6 @@ def test_the_hotel_is_as_short_as_it_is_said_to_be() -> None:
 def test_the_invariants_shown_are_those_checked() -> None:
     from examples.demo.books import Books, check
 
-    books = Books(levels=[], money=[], sold={}, endings={}, ledger={})
+    books = Books(orders=[], money=[], levels=[], pieces=[], ledger={})
     shown = re.findall(r"^✔ (.*)$", README, re.MULTILINE)
     assert shown == list(json.loads(json.dumps(check(books, []))))

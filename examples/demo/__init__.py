@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from amends.database import reader_url
 from amends.embedded import Running, Stack, running
 from amends.settings import Settings
 
@@ -107,7 +108,7 @@ def _own_servers(settings: Settings) -> Running | None:
 def _say_where(console: Console, where: Running, *, stays: bool) -> None:
     later = "" if stays else "  (they have ended now; `amends up` shows all of it again)"
     console.print(f"Web UI     {where.web_ui}{later}", highlight=False, soft_wrap=True)
-    console.print(f"PostgreSQL {where.database_url}", highlight=False, soft_wrap=True)
+    console.print(f"SQL        {reader_url(where.database_url)}", highlight=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

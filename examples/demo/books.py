@@ -1,56 +1,75 @@
-"""Checks that the books balance: what must be true after every run, whatever was killed meanwhile."""
+"""Checks that the books balance: what must be true after every run, whatever was killed meanwhile.
+
+Orders of others may be under way on the same servers; what is theirs is left to them, and nothing else is.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from activities.sandbox_gateway import SandboxGateway, Totals
+from activities.sandbox_gateway import SandboxGateway
 from amends.database import open_pool
 from amends.query import many
 from client import Shop
 from examples.demo.load import Result
-from read_models import inventory_levels, order_history
+from read_models import inventory_levels
+from read_models.order_history import MoneyRow
 
 __all__ = ["Books", "check", "read_books"]
 
 PATIENCE = 60.0
 """Seconds for the views to catch up before the books are checked."""
 
-SOLD = text(
-    """
-    select line ->> 'sku' as sku, sum((line ->> 'quantity')::bigint)::bigint as pieces
-    from views.order_history, jsonb_array_elements(lines) as line
-    where status = 'completed' group by 1
-    """
-).columns()
-"""Pieces of each product in completed orders, counted apart from the stock."""
-
-ENDINGS = text("select order_id, status, endings from views.order_history").columns()
+ORDERS = text("select order_id, status, endings, currency from views.order_history").columns()
 """Every order's status, and how many final states it has had."""
 
+MONEY = text(
+    """
+    select currency, sum(paid)::bigint as taken, sum(refunded)::bigint as refunded,
+           coalesce(sum(total) filter (where status = 'completed'), 0)::bigint as completed
+    from views.order_history where ended_at is not null group by currency order by currency
+    """
+).columns()
+"""Money of the orders that have ended."""
 
-class _Pieces(BaseModel):
-    sku: str
-    pieces: int
+PIECES = text(
+    """
+    select line ->> 'sku' as sku,
+           coalesce(sum((line ->> 'quantity')::bigint) filter (where status = 'completed'), 0)::bigint as completed,
+           coalesce(sum((line ->> 'quantity')::bigint) filter (where status = 'placed'), 0)::bigint as open
+    from views.order_history, jsonb_array_elements(lines) as line group by 1
+    """
+).columns()
+"""Pieces of each product in orders, counted apart from the stock."""
 
 
-class _Ending(BaseModel):
+class Order(BaseModel):
+    """An order's status, how many final states it has had, its currency."""
+
     order_id: str
     status: str
     endings: int
+    currency: str
+
+
+class Pieces(BaseModel):
+    """Pieces of a product in completed orders and in those under way."""
+
+    sku: str
+    completed: int = 0
+    open: int = 0
 
 
 class Books(BaseModel):
-    """What the views and the provider's own ledger say after a run."""
+    """What the views and the provider's own ledger say after a run; the ledger: taken and refunded by currency."""
 
+    orders: list[Order]
+    money: list[MoneyRow]
     levels: list[inventory_levels.LevelRow]
-    money: list[order_history.MoneyRow]
-    sold: dict[str, int]
-    endings: dict[str, tuple[str, int]]
+    pieces: list[Pieces]
     ledger: dict[str, tuple[int, int]]
 
 
@@ -62,23 +81,25 @@ async def read_books(shop: Shop, database_url: str) -> Books:
         database_url: where the sandbox provider keeps its ledger.
     """
     await shop.require(shop.client.seen, PATIENCE)
-    money = await shop.query(order_history.money())
-    pieces = await shop.query(many(SOLD, _Pieces))
-    endings = await shop.query(many(ENDINGS, _Ending))
-    ledger = await _ledger(database_url, money)
+    orders = await shop.query(many(ORDERS, Order))
     return Books(
+        orders=orders,
+        money=await shop.query(many(MONEY, MoneyRow)),
         levels=await shop.query(inventory_levels.levels()),
-        money=money,
-        sold={row.sku: row.pieces for row in pieces},
-        endings={row.order_id: (row.status, row.endings) for row in endings},
-        ledger={currency: (totals.taken.amount, totals.refunded.amount) for currency, totals in ledger.items()},
+        pieces=await shop.query(many(PIECES, Pieces)),
+        ledger=await _ledger(database_url, [order for order in orders if order.status != "placed"]),
     )
 
 
-async def _ledger(database_url: str, money: Sequence[order_history.MoneyRow]) -> Mapping[str, Totals]:
+async def _ledger(database_url: str, orders: Sequence[Order]) -> dict[str, tuple[int, int]]:
+    """What the provider has taken and given back for these orders, whose payments bear their ids."""
+    ledger = {}
     async with open_pool(database_url, "writer", 1) as pool:
-        gateway = SandboxGateway(pool)
-        return {row.currency: await gateway.totals(row.currency) for row in money}
+        for currency in sorted({order.currency for order in orders}):
+            ids = [order.order_id for order in orders if order.currency == currency]
+            totals = await SandboxGateway(pool).totals(currency, ids)
+            ledger[currency] = (totals.taken.amount, totals.refunded.amount)
+    return ledger
 
 
 def check(books: Books, results: Sequence[Result]) -> dict[str, bool]:
@@ -88,21 +109,35 @@ def check(books: Books, results: Sequence[Result]) -> dict[str, bool]:
         books: as read after the last order's end.
         results: what the callers were told.
     """
-    told = Counter((result.outcome.order_id, result.outcome.status) for result in results)
-    recorded = {order_id: status for order_id, (status, _) in books.endings.items()}
+    orders = {order.order_id: order for order in books.orders}
+    pieces = {row.sku: row for row in books.pieces}
     return {
-        "every order ended in exactly one final state": all(n == 1 for _, n in books.endings.values())
-        and all(recorded.get(order_id) == status for order_id, status in told),
+        "every order ended in exactly one final state": all(order.endings <= 1 for order in books.orders)
+        and all(_ended(orders, result) for result in results),
         "money taken - refunded = total of completed orders": all(
             row.taken - row.refunded == row.completed for row in books.money
         ),
         "the payment provider's ledger agrees": all(
-            books.ledger[row.currency] == (row.taken, row.refunded) for row in books.money
+            books.ledger.get(row.currency) == (row.taken, row.refunded) for row in books.money
         ),
         "on hand, reserved and committed balance for each SKU": all(
-            row.received == row.on_hand + row.committed and row.reserved == 0 for row in books.levels
+            row.received == row.on_hand + row.committed and 0 <= row.reserved <= _promised(pieces, row)
+            for row in books.levels
         ),
         "committed units = units of completed orders": all(
-            row.committed == books.sold.get(row.sku, 0) for row in books.levels
+            row.committed <= pieces.get(row.sku, Pieces(sku=row.sku)).completed <= row.committed + row.reserved
+            for row in books.levels
         ),
     }
+
+
+def _ended(orders: Mapping[str, Order], result: Result) -> bool:
+    """Whether the views say of an order what its caller was told."""
+    recorded = orders.get(result.outcome.order_id)
+    return recorded is not None and recorded.endings == 1 and recorded.status == result.outcome.status
+
+
+def _promised(pieces: Mapping[str, Pieces], row: inventory_levels.LevelRow) -> int:
+    """Pieces that may be reserved: for orders under way, and for completed ones whose goods are still to leave."""
+    known = pieces.get(row.sku, Pieces(sku=row.sku))
+    return known.open + known.completed - row.committed

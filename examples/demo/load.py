@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from rich.progress import Progress
 from sqlalchemy.exc import DBAPIError
-from temporalio.client import RPCError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import RPCError
 
 from activities.sandbox_gateway import TestCard
-from amends.errors import ServerFailed
+from amends.errors import NoAnswer, ServerFailed, Stale
 from client import PlacedOrder, Shop, TooLate
 from domain.values import Line
 from examples.demo.catalogue import CUSTOMERS, PRODUCTS, commands
@@ -131,7 +131,7 @@ async def _insist(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError, DBAPIError, OSError) as error:
+        except (RPCError, NoAnswer, Stale, DBAPIError, OSError) as error:
             if perf_counter() > until:
                 raise ServerFailed(f"A server has been away for {PATIENCE:.0f} s: {error}") from error
             await asyncio.sleep(0.5)

@@ -349,7 +349,7 @@ async def test_a_claim_keeps_no_value_in_clear(database_url: str) -> None:
     async with processes(database_url, 1) as [handler]:
         await handler.handle(TakeNames(counter_id=unique(), names=("ada@example.org",), quietly=True), context())
     [(claim,)] = await rows(database_url, "select c::text from amends.claims c")
-    assert "ada" not in claim
+    assert "example" not in claim
 
 
 async def test_given_a_tombstone_then_a_late_claim_is_refused_and_a_taken_value_is_left_alone(

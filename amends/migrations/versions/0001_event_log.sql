@@ -261,6 +261,14 @@ end
 $$;
 comment on function amends.append is 'Appends what one command led to, once, in one transaction.';
 
+-- The transaction that has been writing for longest; as the owner, for others may not look at the sessions.
+create function amends.oldest_writer(out pid integer, out application text, out seconds float8)
+returns setof record language sql security definer set search_path = pg_catalog as $$
+    select a.pid, a.application_name, extract(epoch from clock_timestamp() - a.xact_start)::float8
+    from pg_stat_activity a
+    where a.backend_xid is not null and a.pid <> pg_backend_pid() order by age(a.backend_xid) desc limit 1
+$$;
+
 -- What the feed waits for: events at or past the horizon are not shown yet, because a transaction is still open.
 create view views.feed_status as
 select (select max(e.position) from amends.events e
@@ -268,13 +276,9 @@ select (select max(e.position) from amends.events e
        (select max(l.xid)::text::bigint from amends.events l) as head_xid,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon_xid,
        oldest.pid as oldest_pid,
-       oldest.application_name as oldest_application,
-       extract(epoch from clock_timestamp() - oldest.xact_start)::float8 as oldest_seconds
-from (values (1)) as one
-left join lateral (
-    select a.pid, a.application_name, a.xact_start from pg_stat_activity a
-    where a.backend_xid is not null and a.pid <> pg_backend_pid() order by age(a.backend_xid) desc limit 1
-) oldest on true;
+       oldest.application as oldest_application,
+       oldest.seconds as oldest_seconds
+from (values (1)) as one left join amends.oldest_writer() oldest on true;
 comment on view views.feed_status is 'How far the event log goes and what, if anything, holds its readers back.';
 comment on column views.feed_status.head_position is 'Number of the last event in feed order.';
 comment on column views.feed_status.head_xid is 'Transaction that wrote the last event in feed order.';
@@ -305,4 +309,5 @@ grant select on amends.events to amends_projector;
 grant select, insert, update on amends.checkpoints to amends_projector;
 grant usage on schema read_models to amends_projector;
 grant usage on schema views to amends_reader, amends_writer, amends_projector;
+grant execute on function amends.oldest_writer to amends_reader, amends_writer, amends_projector;
 grant select on views.feed_status, views.projection_status to amends_reader;
