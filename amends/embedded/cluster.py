@@ -5,6 +5,7 @@ import secrets
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ DATA = "data"
 UNFINISHED = "postgres.new."
 
 CREATION_SECONDS = 120.0
+# How long the processes of a making that was killed may go on writing.
+LEFTOVER_SECONDS = 10.0
 
 
 class Cluster:
@@ -104,7 +107,7 @@ class Cluster:
         if self.folder.exists() and any(self.folder.iterdir()):
             raise ServerFailed(f"{self.folder} holds something else than a PostgreSQL cluster: move it away")
         for leftover in self._home.glob(UNFINISHED + "*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover)
         unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._home))
         try:
             self._create(unfinished)
@@ -143,6 +146,14 @@ class Cluster:
         if code != 0:
             outcome = "took too long" if code is None else f"ended with code {code}"
             raise ServerFailed(f"{child.name} {outcome}; {self.log} says:\n{child.tail()}")
+
+
+def _remove(leftover: Path) -> None:
+    """Removes what an earlier making left; its processes may still be writing there for a moment after its death."""
+    until = time.monotonic() + LEFTOVER_SECONDS
+    while leftover.exists() and time.monotonic() < until:
+        shutil.rmtree(leftover, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def _sync_folder(folder: Path) -> None:

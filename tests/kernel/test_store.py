@@ -324,7 +324,7 @@ async def test_what_a_role_may_do_to_the_engine_s_tables(database_url: str, role
     [
         ("writer", {"amends", "views"}, {"append"}, set[str]()),
         ("projector", {"amends", "read_models", "views"}, set[str](), set[str]()),
-        ("reader", {"views"}, set[str](), set[str]()),
+        ("reader", {"views"}, {"oldest_writer"}, set[str]()),
     ],
 )
 async def test_what_a_role_may_enter_call_and_create(

@@ -309,5 +309,5 @@ grant select on amends.events to amends_projector;
 grant select, insert, update on amends.checkpoints to amends_projector;
 grant usage on schema read_models to amends_projector;
 grant usage on schema views to amends_reader, amends_writer, amends_projector;
-grant execute on function amends.oldest_writer to amends_reader, amends_writer, amends_projector;
+grant execute on function amends.oldest_writer to amends_reader;
 grant select on views.feed_status, views.projection_status to amends_reader;
