@@ -23,8 +23,8 @@ __all__ = ["Books", "check", "read_books"]
 PATIENCE = 60.0
 """Seconds for the views to catch up before the books are checked."""
 
-ORDERS = text("select order_id, status, endings, currency from views.order_history").columns()
-"""Every order's status, and how many final states it has had."""
+ORDERS = text("select order_id, status, reason, endings, currency from views.order_history").columns()
+"""Every order's status with the reason, and how many final states it has had."""
 
 MONEY = text(
     """
@@ -47,10 +47,11 @@ PIECES = text(
 
 
 class Order(BaseModel):
-    """An order's status, how many final states it has had, its currency."""
+    """An order's status with the reason, how many final states it has had, its currency."""
 
     order_id: str
     status: str
+    reason: str | None = None
     endings: int
     currency: str
 

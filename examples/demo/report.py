@@ -29,21 +29,22 @@ def as_json(
     """The run in figures; money in minor units by currency, times in milliseconds.
 
     Args:
-        results: how each order ended.
+        results: how each order of the run ended, as its caller was told.
         seconds: how long all of them took together.
-        books: what views and ledger say; money counts all orders of this database.
+        books: what views and ledger say; orders are those of the run, money that of all orders of this database.
         invariants: name → whether it holds.
         web_ui: where the sagas can be seen.
         database_url: where the views can be queried.
     """
-    statuses = Counter(result.outcome.status for result in results)
-    reasons = Counter(result.outcome.reason for result in results if result.outcome.reason)
+    run = {result.outcome.order_id for result in results}
+    mine = [order for order in books.orders if order.order_id in run]
+    statuses = Counter(order.status for order in mine)
     return {
         "orders": {
-            "placed": len(results),
+            "placed": len(mine),
             "completed": statuses["completed"],
-            "cancelled": len(results) - statuses["completed"],
-            "by_reason": dict(reasons.most_common()),
+            "cancelled": statuses["cancelled"],
+            "by_reason": dict(Counter(order.reason for order in mine if order.reason).most_common()),
         },
         "sagas_per_second": round(len(results) / seconds, 1),
         "latency_ms": _percentiles([result.seconds * 1000 for result in results]),
