@@ -10,7 +10,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from amends.errors import SagaCancelled
-from amends.outcomes import from_outside, was_given_up
+from amends.outcomes import from_outside
 from amends.saga_state import Run
 from amends.shield import to_the_end
 
@@ -54,8 +54,8 @@ class Cancelling:
         self._run.interruptible.add(task)
         try:
             return await self.to_the_end(task)
-        except (FailureError, asyncio.CancelledError) as error:
-            if was_given_up(error):
+        except (FailureError, asyncio.CancelledError):
+            if task in self._run.given_up:
                 self.raise_if_asked()
             raise
         finally:
@@ -72,6 +72,7 @@ class Cancelling:
             for _ in range(SETTLING):
                 await asyncio.sleep(0)
             for task in list(self._run.interruptible):
+                self._run.given_up.add(task)
                 task.cancel()
 
         if self._run.interruptible and not self._run.forward_only:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError
 
 from amends.errors import AmendsError, Refused
 from amends.records import Refusal
 from amends.steps import refused
 
-__all__ = ["SagaUndone", "from_outside", "is_failure", "refusal_of_child", "told", "was_given_up"]
+__all__ = ["SagaUndone", "from_outside", "is_failure", "refusal_of_child", "told"]
 
 
 BY_PARENT = "cancelled_by_parent"
@@ -21,16 +21,6 @@ BY_OPERATOR = "cancelled_by_operator"
 def from_outside() -> str:
     """Reason of a saga whose workflow was cancelled through Temporal: by its parent, or by an operator."""
     return BY_PARENT if workflow.info().parent else BY_OPERATOR
-
-
-def was_given_up(error: BaseException) -> bool:
-    """Whether a step ended because the saga that waits for it was cancelled, a child saga included."""
-    if is_cancelled_exception(error):
-        return True
-    cause = error.cause if isinstance(error, ChildWorkflowError) else None
-    return (
-        isinstance(cause, ApplicationError) and cause.type == SagaUndone.__name__ and cause.details[:1] == (BY_PARENT,)
-    )
 
 
 class SagaUndone(ApplicationError):

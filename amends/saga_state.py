@@ -40,6 +40,7 @@ class Run:
         used: how often each name was used, to number repeats.
         interruptible: durable steps under way, which a cancellation gives up.
         interrupting: is about to do so.
+        given_up: those that were; however they end, it is for the cancellation.
         failure: why it turned back.
         cancelled: the reason, once somebody wants it stopped.
         forward_only: past its pivot.
@@ -53,6 +54,7 @@ class Run:
     used: Counter[str] = field(default_factory=Counter)
     interruptible: set[asyncio.Future[Any]] = field(default_factory=set)
     interrupting: asyncio.Future[None] | None = None
+    given_up: set[asyncio.Future[Any]] = field(default_factory=set)
     status: SagaStatus = "Running"
     failure: SagaUndone | None = None
     cancelled: str | None = None
