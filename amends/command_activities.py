@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, TypeVar, get_type_hints
 
 import structlog
@@ -37,10 +37,15 @@ def command_activities(
     return [_activity_of(handler, command) for aggregate in aggregates for command in aggregate.commands]
 
 
+def _logged(context: Context) -> AbstractContextManager[None]:
+    """Let every log line say for which command, workflow and business keys it is."""
+    keys = context.model_dump(include={"command_id", "workflow_id", "correlation_id"}) | context.labels
+    return structlog.contextvars.bound_contextvars(**keys)
+
+
 def _activity_of(handler: CommandHandler, kind: type[Command]) -> Callable[..., Awaitable[Receipt]]:
     async def handle(command: Any, context: Any) -> Receipt:
-        bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
-        with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
+        with _logged(context):
             handling = handler.handle(command, context, activity.info().attempt)
             return await _unless_shutting_down(_final_errors(handling))
 
@@ -106,8 +111,7 @@ async def _beating() -> AsyncIterator[None]:
 
 def _bound(method: Callable[..., Awaitable[T]], declared: Callable[..., Any], name: str | None) -> Callable[..., Any]:
     async def call(argument: Any, context: Any) -> T:
-        bound = {"command_id": context.command_id, "workflow_id": context.workflow_id, **context.labels}
-        with structlog.contextvars.bound_contextvars(correlation_id=context.correlation_id, **bound):
+        with _logged(context):
             async with _beating():
                 return await _unless_shutting_down(_final_errors(method(argument, context)))
 

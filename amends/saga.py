@@ -92,11 +92,6 @@ class Saga:
         raise undone from error
 
     @property
-    def status(self) -> SagaStatus:
-        """Where the saga stands."""
-        return self._run.status
-
-    @property
     def failure(self) -> SagaUndone | None:
         """Why the saga turned back; None while all goes well."""
         return self._run.failure

@@ -20,9 +20,7 @@ from domain.stock import StockCommitted, StockReleased, StockReserved
 __all__ = [
     "MoneyRow",
     "OrderRow",
-    "StatusRow",
     "TimelineRow",
-    "by_status",
     "history",
     "money",
     "order",
@@ -170,14 +168,6 @@ class TimelineRow(BaseModel):
     actor: str
 
 
-class StatusRow(BaseModel):
-    """How many orders ended in which way for which reason."""
-
-    status: str
-    reason: str | None
-    orders: int
-
-
 class MoneyRow(BaseModel):
     """Money by currency, in minor units: taken, given back, and the total of completed orders."""
 
@@ -208,15 +198,12 @@ def timeline_of(order_id: str) -> Query[list[TimelineRow]]:
     return many(mine.order_by(_timeline.c.at, _timeline.c.position), TimelineRow)
 
 
-def by_status() -> Query[list[StatusRow]]:
-    """Orders counted by status and reason."""
-    columns = (_orders.c.status, _orders.c.reason)
-    counted = select(*columns, func.count().label("orders")).group_by(*columns)
-    return many(counted.order_by(func.count().desc(), *columns), StatusRow)
+def money(*, ended: bool = False) -> Query[list[MoneyRow]]:
+    """Money by currency.
 
-
-def money() -> Query[list[MoneyRow]]:
-    """Money by currency."""
+    Args:
+        ended: leave out orders that are under way, whose money may be taken and not yet be earned or given back.
+    """
     completed_total = func.coalesce(func.sum(_orders.c.total).filter(_orders.c.status == "completed"), 0)
     sums = select(
         _orders.c.currency,
@@ -224,4 +211,6 @@ def money() -> Query[list[MoneyRow]]:
         func.sum(_orders.c.refunded).label("refunded"),
         completed_total.label("completed"),
     )
+    if ended:
+        sums = sums.where(_orders.c.ended_at.is_not(None))
     return many(sums.group_by(_orders.c.currency).order_by(_orders.c.currency), MoneyRow)

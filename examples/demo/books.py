@@ -15,8 +15,7 @@ from amends.database import open_pool
 from amends.query import many
 from client import Shop
 from examples.demo.load import Result
-from read_models import inventory_levels
-from read_models.order_history import MoneyRow
+from read_models import inventory_levels, order_history
 
 __all__ = ["Books", "check", "read_books"]
 
@@ -25,15 +24,6 @@ PATIENCE = 60.0
 
 ORDERS = text("select order_id, status, reason, endings, currency from views.order_history").columns()
 """Every order's status with the reason, and how many final states it has had."""
-
-MONEY = text(
-    """
-    select currency, sum(paid)::bigint as taken, sum(refunded)::bigint as refunded,
-           coalesce(sum(total) filter (where status = 'completed'), 0)::bigint as completed
-    from views.order_history where ended_at is not null group by currency order by currency
-    """
-).columns()
-"""Money of the orders that have ended."""
 
 PIECES = text(
     """
@@ -68,7 +58,7 @@ class Books(BaseModel):
     """What the views and the provider's own ledger say after a run; the ledger: taken and refunded by currency."""
 
     orders: list[Order]
-    money: list[MoneyRow]
+    money: list[order_history.MoneyRow]
     levels: list[inventory_levels.LevelRow]
     pieces: list[Pieces]
     ledger: dict[str, tuple[int, int]]
@@ -85,7 +75,7 @@ async def read_books(shop: Shop, database_url: str) -> Books:
     orders = await shop.query(many(ORDERS, Order))
     return Books(
         orders=orders,
-        money=await shop.query(many(MONEY, MoneyRow)),
+        money=await shop.query(order_history.money(ended=True)),
         levels=await shop.query(inventory_levels.levels()),
         pieces=await shop.query(many(PIECES, Pieces)),
         ledger=await _ledger(database_url, [order for order in orders if order.status != "placed"]),

@@ -31,7 +31,7 @@ def as_json(
     Args:
         results: how each order of the run ended, as its caller was told.
         seconds: how long all of them took together.
-        books: what views and ledger say; orders are those of the run, money that of all orders of this database.
+        books: what views and ledger say; orders are those of the run, money that of all ended orders of this database.
         invariants: name → whether it holds.
         web_ui: where the sagas can be seen.
         database_url: where the views can be queried.
