@@ -72,12 +72,15 @@ class Rows:
     Args:
         projection: name of the projection, for messages.
         tables: those it may write.
+
+    Attributes:
+        changes: table → key → what becomes of that row.
     """
 
     def __init__(self, projection: str, tables: Mapping[Table, ReadTable]) -> None:
         self._projection = projection
         self._tables = tables
-        self._changes: dict[ReadTable, dict[tuple[Any, ...], Change]] = {table: {} for table in tables.values()}
+        self.changes: dict[ReadTable, dict[tuple[Any, ...], Change]] = {table: {} for table in tables.values()}
 
     def __call__(self, table: Table, *key: Any) -> Change:
         """The change of one row.
@@ -94,14 +97,14 @@ class Rows:
         except KeyError:
             raise InvalidInput({f"{self._projection}.{table.name}": "is not a table of this projection"}) from None
         kept = read_table.key_of(key)
-        changes = self._changes[read_table]
+        changes = self.changes[read_table]
         if kept not in changes:
             changes[kept] = Change(read_table)
         return changes[kept]
 
     def statements(self) -> Iterator[tuple[ReadTable, bytes]]:
         """What is to be sent, in order: the table (with its statement) and the statement's JSON."""
-        for table, changes in self._changes.items():
+        for table, changes in self.changes.items():
             waiting = [(key, change.steps) for key, change in changes.items() if change.steps]
             step = 0
             while waiting:

@@ -10,6 +10,7 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import NullType
 
 from amends.changes import Rows
+from amends.handling import handle
 from amends.messages import Event
 from amends.read_tables import ReadTable
 from amends.records import Recorded
@@ -97,12 +98,7 @@ class Projection:
         """
 
         def register(handler: Applies[E]) -> Applies[E]:
-            name = event.message_name
-            if not name:
-                raise TypeError(f"{event.__qualname__} has no message name, so it is never in the feed")
-            if name in self.handlers:
-                raise TypeError(f"Projection {self.name!r} handles {name!r} already, by {self.handlers[name]!r}")
-            self.handlers[name] = handler
+            handle(f"Projection {self.name!r}", self.handlers, event, handler)
             return handler
 
         return register

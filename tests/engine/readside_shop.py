@@ -16,9 +16,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from amends.aggregate import Aggregate, Decision
 from amends.changes import Rows
 from amends.database import conninfo
+from amends.following import Follower
 from amends.messages import Command, Event
 from amends.projection import Projection
-from amends.projector import Projector
 from amends.records import Context, Position, Recorded
 from amends.schema import owner_engine
 
@@ -164,10 +164,10 @@ class Beats:
 
 
 @asynccontextmanager
-async def running(projector: Projector) -> AsyncIterator[Beats]:
-    """A projector at work, stopped in good order at the end."""
+async def running(follower: Follower) -> AsyncIterator[Beats]:
+    """A projector or process manager at work, stopped in good order at the end."""
     stop, beats = asyncio.Event(), Beats()
-    task = asyncio.create_task(projector.run(stop, beats))
+    task = asyncio.create_task(follower.run(stop, beats))
     beaten = asyncio.create_task(beats.until(lambda b: bool(b.positions)))
     try:
         await asyncio.wait({task, beaten}, return_when=asyncio.FIRST_COMPLETED)
