@@ -10,10 +10,10 @@ from amends.messages import Command, Event, Key, Personal, upcast
 from amends.money import Currency, Money
 from amends.outcomes import SagaUndone
 from amends.process import Process
+from amends.process_manager import ProcessManager, Signal, Start
 from amends.records import Context, Position, Receipt, Recorded
 from amends.saga import Saga
-from amends.saga_state import Undo
-from amends.steps import Call
+from amends.steps import Call, Undo
 from amends.values import Value
 
 __all__ = [
@@ -33,11 +33,14 @@ __all__ = [
     "Personal",
     "Position",
     "Process",
+    "ProcessManager",
     "Receipt",
     "Recorded",
     "Refused",
     "Saga",
     "SagaUndone",
+    "Signal",
+    "Start",
     "Undo",
     "Value",
     "upcast",

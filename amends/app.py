@@ -17,9 +17,11 @@ from amends.aggregate import Aggregate
 from amends.database import Pool
 from amends.errors import ServerFailed, StartupError
 from amends.handler import CommandHandler
+from amends.reacting import install as install_manager
 from amends.schema import migrate, owner_engine
 
 if TYPE_CHECKING:
+    from amends.process_manager import ProcessManager
     from amends.projection import Projection
 
 __all__ = ["App", "Resources", "install", "load_app"]
@@ -47,6 +49,7 @@ class App:
         workflows: workflow classes.
         activities: builds the objects that implement activity interfaces, from a worker's resources.
         projections: what keeps the read models.
+        process_managers: what reacts to events by starting and signalling workflows.
         search_attributes: business keys shown in Temporal, name → type (Keyword, Int, …).
         install: creates what the app needs in the database besides; called as the schema's owner, again and again.
         commands: further commands of the `amends` command line, name → function.
@@ -56,9 +59,17 @@ class App:
     workflows: Sequence[type[Any]] = ()
     activities: Callable[[Resources], Sequence[object]] = lambda resources: ()
     projections: Sequence[Projection] = ()
+    process_managers: Sequence[ProcessManager] = ()
     search_attributes: Mapping[str, str] = field(default_factory=dict)
     install: Callable[[Connection], None] = lambda connection: None
     commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        taken = {projection.name for projection in self.projections}
+        for manager in self.process_managers:
+            if manager.name in taken:
+                raise TypeError(f"The process manager {manager.name!r} needs a name of its own, for its checkpoint")
+            taken.add(manager.name)
 
 
 def load_app(where: str) -> App:
@@ -102,6 +113,8 @@ def install(app: App, database_url: str) -> None:
             app.install(connection)
             for projection in app.projections:
                 projection.install(connection)
+            for manager in app.process_managers:
+                install_manager(connection, manager)
     except (DBAPIError, ProgrammingError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise ServerFailed(

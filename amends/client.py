@@ -179,7 +179,6 @@ class Client:
             SagaError: it failed before it could answer.
         """
         fingerprint = fingerprint_of(request)
-        keys = [SearchAttributePair(SearchAttributeKey.for_keyword(k), v) for k, v in attributes.items()]
         starting = WithStartWorkflowOperation(
             process.run,
             request,
@@ -188,7 +187,7 @@ class Client:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             memo={MEMO: self._memo(actor, labels, fingerprint)},
-            search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
+            search_attributes=shown(attributes),
             static_summary=summary,
         )
         try:
@@ -244,6 +243,12 @@ class Client:
         return SagaMemo(
             actor=actor or self.actor, trace=trace, labels=dict(labels), mount=mount, fingerprint=fingerprint
         )
+
+
+def shown(attributes: Mapping[str, str]) -> TypedSearchAttributes:
+    """What a saga is found by from its start: its business keys, as keywords, and where it stands."""
+    keys = [SearchAttributePair(SearchAttributeKey.for_keyword(k), v) for k, v in attributes.items()]
+    return TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")])
 
 
 def fingerprint_of(request: BaseModel) -> str:

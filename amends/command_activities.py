@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar, get_type_hints
 
 import structlog
@@ -18,7 +19,8 @@ from amends.handler import CommandHandler
 from amends.messages import Command
 from amends.records import Context, Receipt, Refusal
 from amends.shield import to_the_end
-from amends.steps import refused
+from amends.steps import Answer, offer_call, refused
+from amends.store import EventStore
 
 __all__ = ["bind_activities", "command_activities"]
 
@@ -46,8 +48,9 @@ def _logged(context: Context) -> AbstractContextManager[None]:
 def _activity_of(handler: CommandHandler, kind: type[Command]) -> Callable[..., Awaitable[Receipt]]:
     async def handle(command: Any, context: Any) -> Receipt:
         with _logged(context):
-            handling = handler.handle(command, context, activity.info().attempt)
-            return await _unless_shutting_down(_final_errors(handling))
+            attempt = activity.info().attempt
+            receipt = await _unless_shutting_down(_final_errors(handler.handle(command, context, attempt)))
+            return receipt.model_copy(update={"attempt": attempt})
 
     handle.__annotations__ = {"command": kind, "context": Context, "return": Receipt}
     return activity.defn(name=kind.message_name)(handle)
@@ -63,18 +66,20 @@ async def _final_errors(handling: Awaitable[T]) -> T:
         raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
 
 
-def bind_activities(implementation: object) -> list[Callable[..., Any]]:
+def bind_activities(implementation: object, store: EventStore) -> list[Callable[..., Any]]:
     """The activities that an object implements for an interface class whose methods carry `@activity.defn`.
 
     Args:
         implementation: of a subclass that overrides them, undecorated.
+        store: keeps a record of each call.
     """
     found = []
     for interface in type(implementation).__mro__[1:]:
         for name, declared in vars(interface).items():
             definition = activity._Definition.from_callable(declared) if callable(declared) else None
             if definition is not None:
-                found.append(_bound(getattr(implementation, name), declared, definition.name))
+                assert definition.name is not None
+                found.append(_bound(getattr(implementation, name), declared, definition.name, store))
     return found
 
 
@@ -109,13 +114,36 @@ async def _beating() -> AsyncIterator[None]:
         beating.cancel()
 
 
-def _bound(method: Callable[..., Awaitable[T]], declared: Callable[..., Any], name: str | None) -> Callable[..., Any]:
-    async def call(argument: Any, context: Any) -> T:
+async def _recorded(store: EventStore, name: str, context: Context, calling: Callable[[], Awaitable[T]]) -> T:
+    """Keep a record of a saga's call: before it acts, where it can be undone, and of its answer."""
+    if context.kind is None:
+        return await calling()
+    info = activity.info()
+    note = partial(store.note, name, context, started_at=info.scheduled_time, attempt=info.attempt)
+    if context.undo is not None or context.pivot:
+        await note("begun")
+    try:
+        result = await calling()
+    except Refused as refusal:
+        await note("done", refused=refusal)
+        raise
+    await note("done")
+    return result
+
+
+def _bound(
+    method: Callable[..., Awaitable[Any]], declared: Callable[..., Any], name: str, store: EventStore
+) -> Callable[..., Any]:
+    async def call(argument: Any, context: Any) -> Answer:
+        calling = partial(method, argument, context.within_step())
         with _logged(context):
             async with _beating():
-                return await _unless_shutting_down(_final_errors(method(argument, context)))
+                recorded = _recorded(store, name, context, calling)
+                value = await _unless_shutting_down(_final_errors(recorded))
+        return Answer(attempt=activity.info().attempt, value=value)
 
     hints = get_type_hints(declared)
-    argument = next(hint for name, hint in hints.items() if name not in ("context", "return"))
-    call.__annotations__ = {"argument": argument, "context": Context, "return": hints.get("return")}
+    argument = next(hint for parameter, hint in hints.items() if parameter not in ("context", "return"))
+    offer_call(name, argument)
+    call.__annotations__ = {"argument": argument, "context": Context, "return": Answer}
     return activity.defn(name=name)(call)

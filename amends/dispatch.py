@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 from amends.policies import COMMAND
 from amends.records import Context, Receipt
@@ -26,7 +27,7 @@ class CommandRequest(Value):
     data: dict[str, Any]
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class ExecuteCommand:
     """Runs one command to its receipt; the workflow id is the command id."""
 

@@ -2,6 +2,11 @@
 
 AmendsError
 ├── Refused                      a rule said no; facts attached; never retried
+│   ├── EndedFromOutside         the step's saga was terminated and is being undone
+│   ├── NotParked                there is nothing to repair, or somebody is at it already
+│   ├── SagaEnded                the saga has come to its end, nothing can be changed any more
+│   ├── PastCancelling           the saga only goes forward by now, or undoes already
+│   └── UnknownSaga              there is no saga with this id
 ├── InvalidInput                 a field of what was handed in is wrong; names the field
 ├── MessageError                 a command or event can't be read or declared
 │   ├── UnknownMessage           no code is registered under this name
@@ -10,15 +15,17 @@ AmendsError
 │   └── MissingUpcaster          a step from an old version to the next is not declared
 ├── StoreError                   the event store could not do it
 │   ├── Conflict                 the stream moved on while the command was decided
-│   └── CommandIdReused          one command id, two different commands
+│   ├── CommandIdReused          one command id, two different commands
+│   └── NothingRecorded          the log has nothing under this name
 ├── SagaError                    a saga did not end the way it was asked to
 │   ├── NoAnswer                 no worker has answered in time
 │   ├── SagaCancelled            somebody asked it to stop
-│   └── UndoFailed               a step's undo was refused
-├── ProjectionError              a projection can't go on
+│   └── Abandoned                an operator gave it up, with something left undone
+├── ProjectionError              a projection or a process manager can't go on
 │   ├── Stale                    read models are behind, so the question has no answer yet
 │   ├── Superseded               another holder has moved the checkpoint
-│   └── UnreadableBatch          an event in the feed can't be read or applied
+│   ├── UnreadableBatch          an event in the feed can't be read or applied
+│   └── NotDelivered             a workflow could not be started or signalled
 └── StartupError                 something needed is missing, taken or already running
     ├── AlreadyRunning           these data already have a holder
     ├── PortTaken                somebody else listens there
@@ -29,28 +36,35 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 __all__ = [
+    "Abandoned",
     "AlreadyRunning",
     "AmendsError",
     "CommandIdReused",
     "Conflict",
     "DuplicateMessage",
+    "EndedFromOutside",
     "InvalidInput",
     "MessageError",
     "MessageFromTheFuture",
     "MissingUpcaster",
     "NoAnswer",
+    "NotDelivered",
+    "NotParked",
+    "NothingRecorded",
+    "PastCancelling",
     "PortTaken",
     "ProjectionError",
     "Refused",
     "SagaCancelled",
+    "SagaEnded",
     "SagaError",
     "ServerFailed",
     "Stale",
     "StartupError",
     "StoreError",
     "Superseded",
-    "UndoFailed",
     "UnknownMessage",
+    "UnknownSaga",
     "UnreadableBatch",
 ]
 
@@ -92,6 +106,26 @@ class Refused(AmendsError):
         refused = Refused._by_name.get(name, Refused)(**facts)
         refused.name, refused.message, refused.args = name, message, (message,)
         return refused
+
+
+class EndedFromOutside(Refused):
+    """The saga was ended from outside and is being undone; none of its steps may act any more"""
+
+
+class NotParked(Refused):
+    """Nothing of that name waits for a repair, or somebody else is at it already"""
+
+
+class SagaEnded(Refused):
+    """The saga has ended; nothing of it can be repaired or cancelled any more"""
+
+
+class PastCancelling(Refused):
+    """The saga only goes forward by now, or undoes already"""
+
+
+class UnknownSaga(Refused):
+    """There is no saga with this id"""
 
 
 class InvalidInput(AmendsError):
@@ -138,6 +172,10 @@ class CommandIdReused(StoreError):
     """One command id was used for two different commands."""
 
 
+class NothingRecorded(StoreError):
+    """The log has nothing under this name."""
+
+
 class SagaError(AmendsError):
     """A saga did not end the way it was asked to."""
 
@@ -150,12 +188,12 @@ class SagaCancelled(SagaError):
     """Somebody asked the saga to stop before it was done."""
 
 
-class UndoFailed(SagaError):
-    """An undo was refused, so something the saga did still stands."""
+class Abandoned(SagaError):
+    """An operator gave the saga up, so something it did still stands."""
 
 
 class ProjectionError(AmendsError):
-    """A projection can't go on."""
+    """A projection or a process manager can't go on."""
 
 
 class Stale(ProjectionError):
@@ -163,11 +201,15 @@ class Stale(ProjectionError):
 
 
 class Superseded(ProjectionError):
-    """Another holder has moved this projection's checkpoint; this one must stop."""
+    """Another holder has moved this checkpoint; this one must stop."""
 
 
 class UnreadableBatch(ProjectionError):
     """An event in the feed can't be read, or its handler failed."""
+
+
+class NotDelivered(ProjectionError):
+    """A process manager could not start or signal a workflow; it goes on trying."""
 
 
 class StartupError(AmendsError):

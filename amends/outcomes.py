@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError
 
 from amends.errors import AmendsError, Refused
-from amends.records import Refusal
+from amends.records import Refusal, UndoStep
 from amends.steps import refused
+from amends.values import Value
 
-__all__ = ["SagaUndone", "from_outside", "is_failure", "refusal_of_child", "told"]
+__all__ = ["BY_OPERATOR", "HandedOver", "SagaUndone", "from_outside", "is_failure", "told", "undone_child"]
 
 
 BY_PARENT = "cancelled_by_parent"
@@ -23,6 +25,22 @@ def from_outside() -> str:
     return BY_PARENT if workflow.info().parent else BY_OPERATOR
 
 
+class HandedOver(Value):
+    """An undo that a child saga could not do, for its parent to see to.
+
+    Args:
+        undo: what is to be done.
+        why: how it failed; None where it only waits for another one.
+        refused: a rule said no, so it certainly had no effect.
+        reason: why the child turned back.
+    """
+
+    undo: UndoStep
+    why: str | None
+    refused: bool
+    reason: str
+
+
 class SagaUndone(ApplicationError):
     """The saga failed, and everything it had done is undone.
 
@@ -31,10 +49,11 @@ class SagaUndone(ApplicationError):
     Args:
         reason: short code of why: the refusal's name, or what was said with the cancellation.
         refusal: the refusal, when a rule said no.
+        handed: what a child could not undo, for its parent.
     """
 
-    def __init__(self, reason: str, message: str, refusal: Refusal | None) -> None:
-        super().__init__(message, reason, refusal, type="SagaUndone", non_retryable=True)
+    def __init__(self, reason: str, message: str, refusal: Refusal | None, handed: Sequence[HandedOver] = ()) -> None:
+        super().__init__(message, reason, refusal, list(handed), type="SagaUndone", non_retryable=True)
         self.reason = reason
         self.refusal = refusal
 
@@ -48,12 +67,17 @@ def is_failure(error: BaseException) -> bool:
     return isinstance(error, AmendsError | FailureError | asyncio.CancelledError)
 
 
-def refusal_of_child(error: ChildWorkflowError) -> Refusal | None:
-    """What a child saga was refused by, once it has undone its own steps."""
+def undone_child(error: ChildWorkflowError) -> tuple[Refusal | None, list[HandedOver]] | None:
+    """What a child saga says that has undone its own steps: what it was refused by, and what it could not undo.
+
+    Returns:
+        None for a child that ended in another way, so that nobody knows what it has left behind.
+    """
     cause = error.cause
-    if not isinstance(cause, ApplicationError) or cause.type != SagaUndone.__name__ or len(cause.details) < 2:
+    if not isinstance(cause, ApplicationError) or cause.type != SagaUndone.__name__ or len(cause.details) < 3:
         return None
-    return Refusal.model_validate(cause.details[1]) if cause.details[1] else None
+    _, refusal, handed = cause.details[:3]
+    return Refusal.model_validate(refusal) if refusal else None, [HandedOver.model_validate(each) for each in handed]
 
 
 def told(error: BaseException) -> str:

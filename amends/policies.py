@@ -21,6 +21,7 @@ class Policy:
         first_pause: wait before the second attempt; doubles from there.
         longest_pause: the wait never grows beyond this.
         heartbeat: longest silence of a long-running attempt; None asks for no heartbeats.
+        budget: how long it is retried as an undo, before the saga parks and asks for a person.
     """
 
     attempt: timedelta
@@ -28,6 +29,7 @@ class Policy:
     first_pause: timedelta = timedelta(milliseconds=100)
     longest_pause: timedelta = timedelta(seconds=10)
     heartbeat: timedelta | None = None
+    budget: timedelta = timedelta(days=1)
 
     @property
     def retry(self) -> RetryPolicy:
@@ -35,8 +37,12 @@ class Policy:
         return RetryPolicy(initial_interval=self.first_pause, maximum_interval=self.longest_pause)
 
     def without_end(self) -> Self:
-        """The same, for what has to be done in the end: an undo, or a step after the pivot."""
+        """The same, for what has to be done in the end: a step after the pivot, or the saga's own records."""
         return replace(self, deadline=None, longest_pause=UNHURRIED)
+
+    def of_undo(self) -> Self:
+        """The same, for an undo: patient, but not for ever, for somebody should know."""
+        return replace(self, deadline=self.budget, longest_pause=UNHURRIED)
 
 
 UNHURRIED = timedelta(minutes=5)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from amends.saga import Saga
-from amends.saga_state import Undo
 
 __all__ = ["Process"]
 
@@ -23,11 +21,6 @@ class Process(ABC, Generic[Request, Result]):
 
     def __init__(self) -> None:
         self.saga = Saga()
-
-    @classmethod
-    def undo(cls, request: Request) -> Sequence[Undo]:
-        """What a parent does to take back the whole process after it has ended well as a child; none by default."""
-        return ()
 
     @abstractmethod
     async def run(self, request: Request) -> Result:

@@ -11,9 +11,13 @@ from pydantic import Field
 
 from amends.errors import InvalidInput, Refused
 from amends.messages import Command, Event
+from amends.policies import Policy
 from amends.values import Value
 
-__all__ = ["START", "Context", "Position", "Receipt", "Recorded", "Refusal"]
+__all__ = ["REASON", "START", "Context", "Position", "Receipt", "Recorded", "Refusal", "UndoStep"]
+
+REASON = "{reason}"
+"""Stands in a recorded undo for why the saga turns back, which nobody knows when the undo is registered."""
 
 
 class Position(NamedTuple):
@@ -44,6 +48,34 @@ START = Position(0, 0)
 """Before the first event."""
 
 
+class UndoStep(Value):
+    """What takes a step of a saga back, as data: it can be done by whoever reads it, also when the saga is gone.
+
+    Args:
+        id: its command id, the same whoever does it and for whatever reason, so that it acts once.
+        undoes: id of the step it takes back.
+        title: of that step, for people.
+        name: of the command or activity.
+        data: the command's fields, or the activity's argument; `{reason}` in it stands for why.
+        call: leaves the house; a command otherwise.
+        policy: limits of a call other than those of every call.
+        last: waits until all that was done later is undone.
+    """
+
+    id: str
+    undoes: str
+    title: str
+    name: str
+    data: Any
+    call: bool = False
+    policy: Policy | None = None
+    last: bool = False
+
+    def input(self, reason: str) -> Any:
+        """The data, told why the saga turns back."""
+        return _filled(self.data, reason)
+
+
 class Context(Value):
     """Who wants a command done, on whose behalf, and under which id it may act once.
 
@@ -55,6 +87,11 @@ class Context(Value):
         workflow_id: the workflow that dispatched it, if one did.
         trace: W3C traceparent, if there is one.
         labels: business keys for the log lines of whoever handles it.
+        step: title of the saga's step that it is, if it is one.
+        kind: whether that goes forward or takes something back.
+        undo: what takes it back, kept with it in the command log.
+        undoes: id of the step that it takes back.
+        pivot: once it is done, the saga only goes forward.
     """
 
     command_id: str
@@ -64,6 +101,15 @@ class Context(Value):
     workflow_id: str | None = None
     trace: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
+    step: str | None = None
+    kind: Literal["step", "undo"] | None = None
+    undo: UndoStep | None = None
+    undoes: str | None = None
+    pivot: bool = False
+
+    def within_step(self) -> Context:
+        """For commands that an activity sends on behalf of the step it is: they belong to it, but are none."""
+        return self.model_copy(update={"kind": None, "undo": None, "undoes": None, "pivot": False})
 
 
 class Refusal(Value):
@@ -88,22 +134,24 @@ class Receipt(Value):
 
     Args:
         name: the command's message name.
-        outcome: done or refused.
+        outcome: done, refused, or skipped by somebody who repaired the saga.
         position: where its events (or, with none, the latest before it) stand in the feed.
         version: the stream's version after it.
         refusal: why not, when refused.
         repeated: the command id had been seen before, so this is what was recorded then.
         recorded: the command as it was recorded then, personal fields masked.
+        attempt: which attempt of the activity got through, from 1.
     """
 
     name: str
-    outcome: Literal["done", "refused"]
+    outcome: Literal["done", "refused", "skipped"]
     stream: str
     version: int
     position: Position
     refusal: Refusal | None = None
     repeated: bool = False
     recorded: dict[str, Any] | None = None
+    attempt: int = 1
 
     def first(self, command: C) -> C:
         """The command that acted: this one, or the one first sent under its id, which may have said something else.
@@ -139,3 +187,15 @@ class Recorded:
     actor: str
     trace: str | None
     recorded_at: datetime
+
+
+def _filled(data: Any, reason: str) -> Any:
+    match data:
+        case str():
+            return data.replace(REASON, reason)
+        case dict():
+            return {key: _filled(part, reason) for key, part in data.items()}
+        case list():
+            return [_filled(part, reason) for part in data]
+        case _:
+            return data

@@ -3,8 +3,10 @@
 The mechanism behind the stories in workflows. What a saga promises:
 
 - the undo of a step is registered before the step runs, because a timeout can hide a success;
-- a refusal undoes at once, a flaky world is retried within the step's deadline, an unknown outcome is undone;
-- undo runs newest first, shielded from cancellation, and is retried until it is done;
+- a refusal undoes at once, a flaky world is retried within the step's deadline; an unknown outcome is asked for, or
+  undone;
+- undo runs newest first, shielded from cancellation; what can't be undone waits for a person, and the rest goes on;
+- past its pivot the saga only goes forward;
 - a command's id comes from the workflow id and the step, so nothing acts twice, whoever retries.
 
 The pattern: Garcia-Molina and Salem, "Sagas", SIGMOD 1987.
@@ -13,39 +15,52 @@ The pattern: Garcia-Molina and Salem, "Sagas", SIGMOD 1987.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-import structlog
 from temporalio import workflow
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError, is_cancelled_exception
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import (
+    ApplicationError,
+    ChildWorkflowError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
 
 from amends.cancelling import Cancelling
-from amends.errors import CommandIdReused, Refused, SagaCancelled, UndoFailed
+from amends.closing import bad_end, close
+from amends.conduct import Conduct
+from amends.ending import EndedSaga
+from amends.errors import CommandIdReused, Refused, SagaCancelled
+from amends.forward import insist
 from amends.messages import Command
 from amends.mount import join_handlers
-from amends.outcomes import SagaUndone, from_outside, is_failure, refusal_of_child, told
-from amends.policies import CALL, COMMAND
-from amends.records import Context, Position, Receipt, Refusal
-from amends.saga_state import Registered, Run, Undo
+from amends.outcomes import SagaUndone, from_outside, is_failure, told, undone_child
+from amends.parking import Parking
+from amends.records import Position, Receipt, Refusal, UndoStep
+from amends.saga_state import Registered, Run
 from amends.shield import to_the_end
-from amends.steps import Call, Step, digest_of, dispatch
-from amends.visibility import MEMO, SAGA_STATUS, SAGA_STEP, Entry, SagaMemo, SagaStatus, timeline
+from amends.steps import Call, Step, Undo
+from amends.undoing import GROUPS, Undoing
+from amends.visibility import MEMO, SAGA_STATUS, SAGA_STEP, Entry, SagaMemo
 
 if TYPE_CHECKING:
     from amends.process import Process
 
 __all__ = ["Saga"]
 
-log = structlog.get_logger("amends.saga")
-
 R = TypeVar("R")
 Request = TypeVar("Request")
 Result = TypeVar("Result")
+
+DEADLINE_PASSED = "deadline_passed"
+"""Why a saga turned back that did not come to its end in time."""
+
+STILL_RUNNING = timedelta(seconds=2)
+"""Pause before a child is started again whose earlier run has not ended yet."""
 
 _OWN_ATTRIBUTES = (SAGA_STATUS.name, SAGA_STEP.name)
 
@@ -56,40 +71,66 @@ class Saga:
     def __init__(self, parent: Saga | None = None, path: str = "") -> None:
         self._parent = parent
         self._path = path
-        memo = workflow.memo_value(MEMO, default=None, type_hint=SagaMemo) if parent is None else None
-        memo = memo or SagaMemo()
-        self._run: Run = parent._run if parent else Run(memo, forward_only=memo.forward_only)
+        self._deadline: timedelta | None = None
+        self._run: Run = parent._run if parent else _begin()
+        self._conduct: Conduct = parent._conduct if parent else Conduct(self._run)
+        self._parking: Parking = parent._parking if parent else Parking(self._run, self._conduct)
+        self._undoing: Undoing = parent._undoing if parent else Undoing(self._run, self._conduct, self._parking)
         self._cancelling = Cancelling(self._run)
 
+    def within(self, limit: timedelta) -> Self:
+        """Give the whole saga a deadline: `async with self.saga.within(timedelta(days=30)) as saga`.
+
+        Args:
+            limit: a durable timer from its start; when it passes before the pivot, all is undone.
+        """
+        self._deadline = limit
+        return self
+
+    def instead_of(self, ended: EndedSaga, undos: Iterable[UndoStep]) -> Self:
+        """Undo in the name of another saga, which was ended from outside.
+
+        Args:
+            ended: that saga.
+            undos: what it had done, newest first.
+        """
+        run = self._run
+        run.workflow_id = run.saga_id = ended.saga_id
+        run.process, run.started_at = ended.process, ended.started_at
+        self._undoing.push(undos)
+        self.cancel(ended.reason)
+        return self
+
     async def __aenter__(self) -> Self:
-        if self._parent is None and workflow.info().typed_search_attributes.get(SAGA_STATUS) is None:
-            workflow.upsert_search_attributes([SAGA_STATUS.value_set("Running")])
+        if self._parent is None:
+            self._parking.open(self.cancel)
+            if workflow.info().typed_search_attributes.get(SAGA_STATUS) is None:
+                workflow.upsert_search_attributes([SAGA_STATUS.value_set("Running")])
+        if self._deadline is not None:
+            self._timer = asyncio.ensure_future(self._expire(self._deadline))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
+        if self._deadline is not None:
+            self._timer.cancel()
         if error is None and self._parent is None:
             error = self._cancelling.asked()
         if error is None and self._parent is None:
             self._run.forward_only = True
-            await to_the_end(workflow.wait_condition(workflow.all_handlers_finished))
-            self._close("NeedsAttention" if self._run.stuck else "Completed")
+            self._undoing.adopt(self._run.handed)
+            await close(self._run, self._conduct, self._undoing)
         if error is None or not is_failure(error):
             return False  # a bug fails the workflow task, which goes on from here once it is mended
         undone = self._why(error)
         if self._parent is not None:
-            await self._undo_own(undone.reason)
+            await self._undoing.back(self._path, undone.reason)
             return False
-        self._run.failure = undone
+        self._run.failure, self._run.turned_back_at = undone, workflow.now()
         await self._turn_back(undone)
-        await to_the_end(workflow.wait_condition(workflow.all_handlers_finished))
-        if self._run.stuck:
-            self._close("NeedsAttention")
-            stuck = "; ".join(self._run.stuck)
-            raise ApplicationError(stuck, type=UndoFailed.__name__, non_retryable=True) from error
-        self._close("Compensated")
-        raise undone from error
+        await close(self._run, self._conduct, self._undoing)
+        raise bad_end(self._run, undone) from error
 
     @property
     def failure(self) -> SagaUndone | None:
@@ -104,7 +145,7 @@ class Saga:
     @property
     def can_be_cancelled(self) -> bool:
         """Whether a cancellation would still have an effect."""
-        return self._run.status == "Running" and not self._run.forward_only
+        return self._run.failure is None and not self._run.forward_only
 
     def check_same_request(self, fingerprint: str) -> None:
         """Refuse a caller who means another request than the one this saga runs for; for validators of updates.
@@ -119,51 +160,66 @@ class Saga:
             told = f"{workflow.info().workflow_id} was started by another request; a new intent needs a new id"
             raise ApplicationError(told, type=CommandIdReused.__name__, non_retryable=True)
 
-    def cancel(self, reason: str) -> None:
+    def cancel(self, reason: str) -> bool:
         """Stop what the saga is doing and undo what it has done; without effect once it only goes forward.
 
         Args:
-            reason: short code that the undos get to see.
+            reason: short code that the undos get to see; the first one counts.
+
+        Returns:
+            whether it has an effect.
         """
         if self.can_be_cancelled and self._run.cancelled is None:
             self._cancelling.cancel(reason)
+        return self.can_be_cancelled
 
     @overload
-    async def do(self, title: str, step: Command, *, undo: Undo | None = None, pivot: bool = False) -> Receipt: ...
+    async def do(
+        self, title: str, step: Command, *, undo: Undo | None = None, undo_last: bool = False, pivot: bool = False
+    ) -> Receipt: ...
     @overload
-    async def do(self, title: str, step: Call[R], *, undo: Undo | None = None, pivot: bool = False) -> R: ...
-    async def do(self, title: str, step: Step, *, undo: Undo | None = None, pivot: bool = False) -> Any:
+    async def do(
+        self, title: str, step: Call[R], *, undo: Undo | None = None, undo_last: bool = False, pivot: bool = False
+    ) -> R: ...
+    async def do(
+        self, title: str, step: Step, *, undo: Undo | None = None, undo_last: bool = False, pivot: bool = False
+    ) -> Any:
         """Do one step of the saga.
 
         Args:
             title: what it does, for people.
             step: a command, or a call of an activity that leaves the house.
             undo: what takes it back; registered before the step begins, so it must bear that nothing had happened.
+            undo_last: it waits until all that was done later is undone, also what has to be repaired first.
             pivot: from here the saga only goes forward, with no cancellation and retries without end, unless this
                 step is refused. Not for processes that are mounted in another.
 
         Returns:
-            the receipt of a command, the result of a call.
+            the receipt of a command, the result of a call; after the pivot, when somebody has decided to go on without
+            the step, a receipt with the outcome "skipped", or None.
 
         Raises:
             Refused: a rule said no; the step had no effect.
             SagaCancelled: the saga was cancelled, and this is a step at which that is heard: a call, or the pivot.
             ActivityError: the step's deadline passed.
         """
-        registered = self._register(title, () if undo is None else (undo,), self._path)
-        command_id = self._id(self._path + step.step_name)
+        step_id = self._run.id(self._path + step.step_name)
+        if self._run.forward_only:
+            return await to_the_end(insist(self._run, self._conduct, self._parking, title, step, step_id))
+        registered: Registered | None = None
+        if undo is not None:
+            registered = self._undoing.register(title, self._path, step_id, undo, last=undo_last)
         if pivot:
             self._pass_pivot()
+        durable = pivot or isinstance(step, Call)
+        undoing = registered.undo if registered else None
+        send = partial(self._conduct.send, title, step, step_id, undo=undoing, pivot=pivot, durable=durable)
+        run = partial(self._conduct.step, title, send)
         try:
-            if pivot or isinstance(step, Call):
-                run = partial(self._dispatch, title, step, command_id, durable=True)
-                return await self._cancelling.durably(lambda: self._step(title, run))
-            return await self._cancelling.to_the_end(
-                self._step(title, partial(self._dispatch, title, step, command_id))
-            )
+            return await (self._cancelling.durably(run) if durable else self._cancelling.to_the_end(run()))
         except Exception as error:
             if isinstance(error, Refused):
-                self._forget(registered)
+                self._undoing.forget(registered)
             if pivot:
                 self._run.forward_only = False
             raise
@@ -171,13 +227,21 @@ class Saga:
             if pivot and self._run.forward_only:
                 self._run.undos.clear()
 
-    async def wait(self, title: str, condition: Callable[[], bool], *, timeout: timedelta) -> bool:
+    async def wait(
+        self,
+        title: str,
+        condition: Callable[[], bool],
+        *,
+        timeout: timedelta | None = None,
+        until: datetime | None = None,
+    ) -> bool:
         """Wait until something has become true in this workflow, by a signal or an update.
 
         Args:
             title: what for, for people.
             condition: looked at whenever something has happened.
             timeout: longest wait; a durable timer.
+            until: the same as a moment; without either, it waits for ever.
 
         Returns:
             whether it became true in time.
@@ -185,25 +249,43 @@ class Saga:
         Raises:
             SagaCancelled: the saga was cancelled meanwhile.
         """
+        if until is not None:
+            timeout = max(until - workflow.now(), timedelta(0))
 
-        async def waiting() -> bool:
+        async def waiting(entry: Entry) -> bool:
             try:
-                await workflow.wait_condition(condition, timeout=timeout)
+                await workflow.wait_condition(condition, timeout=timeout, timeout_summary=title)
             except TimeoutError:
                 return False
             return True
 
-        if condition():
-            return True  # no timer, so nothing durable: a cancellation waits for the next step that is
+        if condition() or timeout == timedelta(0):
+            return condition()  # no timer, so nothing durable: a cancellation waits for the next step that is
         try:
-            return await self._cancelling.durably(lambda: self._step(title, waiting))
+            return await self._cancelling.durably(lambda: self._conduct.step(title, waiting))
         except SagaCancelled:
             if condition():
                 return True  # it came together with the cancellation, and may have been acted on
             raise
 
+    async def sleep(self, title: str, duration: timedelta) -> None:
+        """Let time pass, by a durable timer.
+
+        Args:
+            title: what for, for people.
+            duration: how long.
+
+        Raises:
+            SagaCancelled: the saga was cancelled meanwhile.
+        """
+
+        async def sleeping(entry: Entry) -> None:
+            await workflow.sleep(duration, summary=title)
+
+        await self._cancelling.durably(lambda: self._conduct.step(title, sleeping))
+
     async def all(self, *steps: Awaitable[R]) -> list[R]:
-        """Do steps side by side and wait for all of them.
+        """Do steps side by side and wait for all of them; when one fails, the others are undone.
 
         Args:
             steps: calls of `do`, `sub` or `child`, not yet awaited.
@@ -212,13 +294,24 @@ class Saga:
             their results, in the order given.
 
         Raises:
-            the first failure in the order given, when all have ended.
+            the first failure in the order given, when all have ended and are undone.
         """
-        results = await self._cancelling.to_the_end(asyncio.gather(*steps, return_exceptions=True))
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return results  # type: ignore[return-value]  # failures were raised above
+        group = object()
+        within = GROUPS.set(GROUPS.get() | {group})
+        try:
+            running = [asyncio.ensure_future(step) for step in steps]
+        finally:
+            GROUPS.reset(within)
+        results = await self._cancelling.to_the_end(asyncio.gather(*running, return_exceptions=True))
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if not failures:
+            return results  # type: ignore[return-value]  # failures were raised above
+        for failure in failures:
+            if not is_failure(failure):
+                raise failure  # a bug, which is to be mended before anything else
+        if not self._run.forward_only:
+            await self._undoing.back(self._path, self._why(failures[0]).reason, group)
+        raise failures[0]
 
     async def sub(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
         """Run another process inside this saga's history; its handlers and queries join this workflow's.
@@ -241,110 +334,63 @@ class Saga:
 
     async def _inline(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
         mounted = process()
-        mounted.saga = Saga(self, f"{self._number(self._path + name)}/")
+        mounted.saga = Saga(self, f"{self._run.number(self._path + name)}/")
         join_handlers(mounted)
         return await mounted.run(request)
 
     async def _child(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
-        path = self._number(self._path + name)
-        registered = self._register(name, process.undo(request), f"{path}/")
-        info = workflow.info()
+        info, run = workflow.info(), self._run
+        child = f"{info.workflow_id}/{run.number(self._path + name)}"
+        registered = self._undoing.register_child(name, self._path, child)
         inherited = [pair for pair in info.typed_search_attributes if pair.key.name not in _OWN_ATTRIBUTES]
+        memo = run.memo.model_copy(update={"forward_only": run.forward_only, "mounted": True})
 
-        def running() -> Awaitable[Result]:
-            return workflow.execute_child_workflow(
-                process.run,
-                request,
-                id=f"{info.workflow_id}/{path}",
-                memo={MEMO: self._run.memo.model_copy(update={"forward_only": self._run.forward_only})},
-                search_attributes=TypedSearchAttributes([*inherited, SearchAttributePair(SAGA_STATUS, "Running")]),
-                static_summary=f"{name} of {info.workflow_id}",
-                # a parent that is terminated must not take the child's undo with it
-                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-            )
+        # a child that has run before, under a run of this saga that was ended, may have undone itself; only past the
+        # pivot, where nothing is undone, its steps count as done when it runs again
+        policy = WorkflowIDReusePolicy.ALLOW_DUPLICATE if run.forward_only else WorkflowIDReusePolicy.REJECT_DUPLICATE
+
+        async def running(entry: Entry) -> Result:
+            while True:
+                try:
+                    return await workflow.execute_child_workflow(
+                        process.run,
+                        request,
+                        id=child,
+                        id_reuse_policy=policy,
+                        memo={MEMO: memo},
+                        search_attributes=TypedSearchAttributes(
+                            [*inherited, SearchAttributePair(SAGA_STATUS, "Running")]
+                        ),
+                        static_summary=f"{name} of {info.workflow_id}",
+                        # a parent that is terminated must not take the child's undo with it
+                        parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+                    )
+                except WorkflowAlreadyStartedError:
+                    if not run.forward_only:
+                        raise
+                    await workflow.sleep(STILL_RUNNING, summary=f"an earlier {name} is still under way")
 
         try:
-            return await self._cancelling.durably(lambda: self._step(name, running))
+            return await self._cancelling.durably(lambda: self._conduct.step(name, running))
         except ChildWorkflowError as error:
-            refusal = refusal_of_child(error)
+            undone = undone_child(error)
+            if undone is None:
+                raise
+            refusal, handed = undone
+            self._undoing.forget(registered)
+            self._undoing.adopt(handed)
             if refusal is None:
                 raise
-            self._forget(registered)
             raise refusal.error() from error
 
-    async def _step(self, title: str, begin: Callable[[], Awaitable[R]], kind: Literal["step", "undo"] = "step") -> R:
-        """Run a step or an undo and keep its line of the timeline."""
-        entry = Entry(title, workflow.now(), kind)
-        self._run.entries.append(entry)
-        self._show()
-        try:
-            result = await begin()
-        except (Exception, asyncio.CancelledError) as error:  # not GeneratorExit, as above
-            entry.end(told(error), workflow.now())
-            self._show()
-            raise
-        entry.end("done" if kind == "step" else "undone", workflow.now())
-        self._show()
-        return result
-
-    async def _dispatch(
-        self, title: str, step: Step, command_id: str, *, durable: bool = False, undo: bool = False
-    ) -> Any:
-        policy = COMMAND if isinstance(step, Command) else step.policy or CALL
-        if undo or self._run.forward_only:
-            policy = policy.without_end()
-        info = workflow.info()
-        context = Context(
-            command_id=command_id,
-            actor=self._run.memo.actor,
-            correlation_id=info.root.workflow_id if info.root else info.workflow_id,
-            causation_id=info.workflow_id,
-            workflow_id=info.workflow_id,
-            trace=self._run.memo.trace,
-            labels=self._run.memo.labels,
-        )
-        result = await dispatch(title, step, context, policy, durable=durable)
-        if isinstance(result, Receipt):
-            self._run.position = max(self._run.position, result.position)
-            result.raise_refusal()
-        return result
-
     async def _turn_back(self, undone: SagaUndone) -> None:
-        """Undo the whole saga; past its pivot it can go neither way, and needs somebody."""
-        self._run.status = "Compensating"
+        """Undo the whole saga; past its pivot it can go neither way, and waits for a person."""
         if self._run.forward_only:
-            self._run.stuck.append(undone.message)
-        elif self._run.undos:
-            failed_at = next((e.title for e in reversed(self._run.entries) if e.result != "done"), "")
-            workflow.upsert_search_attributes([SAGA_STATUS.value_set("Compensating"), SAGA_STEP.value_set(failed_at)])
-            await self._undo_own(undone.reason)
-
-    async def _undo_own(self, reason: str) -> None:
-        """Run the undos of this part of the saga, newest first; one that can't be does not keep the others from it."""
-        mine = [registered for registered in self._run.undos if registered.path.startswith(self._path)]
-        self._forget(mine)
-        for registered in reversed(mine):
-            step = registered.undo(reason) if callable(registered.undo) else registered.undo
-            undoing = partial(self._undo, f"undo: {registered.title}", step, f"{registered.path}undo/")
-            try:
-                await self._step(registered.title, undoing, "undo")
-            except (Refused, FailureError) as error:
-                self._run.stuck.append(f"{registered.title}: {told(error)}")
-
-    async def _undo(self, title: str, step: Step, path: str) -> Any:
-        # by its content, for it may be asked for twice: by the process itself and by its parent
-        command_id = self._id(f"{path}{step.step_name}~{digest_of(step)}")
-        return await to_the_end(self._dispatch(title, step, command_id, undo=True))
-
-    def _id(self, name: str) -> str:
-        """A step's identity: workflow id, its place in the saga, its name."""
-        return f"{workflow.info().workflow_id}/{self._number(name)}"
-
-    def _number(self, name: str) -> str:
-        """A name, numbered when the saga has used it before."""
-        self._run.used[name] += 1
-        times = self._run.used[name]
-        return f"{name}#{times}" if times > 1 else name
+            await self._parking.park(f"{self._run.workflow_id}/end", "the saga", undone.message, kind="saga")
+            return
+        if self._run.undos:
+            self._conduct.stand("Compensating", self._run.failed_at())
+            await self._undoing.back("", undone.reason)
 
     def _pass_pivot(self) -> None:
         """From here the saga only goes forward; that is the saga's own to say, not a mounted process's."""
@@ -352,16 +398,6 @@ class Saga:
             raise RuntimeError("A mounted process has no pivot, for its parent could not undo it; put it in the parent")
         self._cancelling.raise_if_asked()
         self._run.forward_only = True
-
-    def _register(self, title: str, undos: Sequence[Undo], path: str) -> list[Registered]:
-        """Put undos on the stack, before what they undo begins."""
-        registered = [Registered(title, undo, path) for undo in undos]
-        self._run.undos.extend(registered)
-        return registered
-
-    def _forget(self, registered: list[Registered]) -> None:
-        """Take undos off the stack whose step certainly had no effect."""
-        self._run.undos = [each for each in self._run.undos if each not in registered]
 
     def _why(self, error: BaseException) -> SagaUndone:
         """A failure as the saga will tell it once all is undone."""
@@ -372,15 +408,15 @@ class Saga:
             return SagaUndone(reason, f"Cancelled: {reason}", None)
         return SagaUndone("failed", told(error), None)
 
-    def _close(self, status: SagaStatus) -> None:
-        """Set the final status, where lists and logs find it."""
-        self._run.status = status
-        workflow.upsert_search_attributes([SAGA_STATUS.value_set(status)])
-        self._show()
-        failure = self._run.failure
-        if not workflow.unsafe.is_replaying():
-            log.info("saga_ended", status=status, reason=failure.reason if failure else None)
+    async def _expire(self, limit: timedelta) -> None:
+        await workflow.sleep(limit, summary="the saga's deadline")
+        self.cancel(DEADLINE_PASSED)
 
-    def _show(self) -> None:
-        """Renew the current details."""
-        workflow.set_current_details(timeline(self._run.status, self._run.entries))
+
+def _begin() -> Run:
+    """The state of a saga whose workflow begins."""
+    info = workflow.info()
+    memo = workflow.memo_value(MEMO, default=None, type_hint=SagaMemo) or SagaMemo()
+    saga_id = info.root.workflow_id if info.root else info.workflow_id
+    process, start, forward_only = info.workflow_type, info.start_time, memo.forward_only
+    return Run(memo, info.workflow_id, saga_id, process, start, forward_only=forward_only)

@@ -4,28 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from amends.outcomes import SagaUndone
-from amends.records import START, Position
-from amends.steps import Step
+from amends.outcomes import HandedOver, SagaUndone
+from amends.records import START, Position, UndoStep
+from amends.repair import Abandon, ParkedStep, Repair
 from amends.visibility import Entry, SagaMemo, SagaStatus
 
-__all__ = ["Registered", "Run", "Undo"]
-
-Undo = Step | Callable[[str], Step]
-"""What takes a step back: a command or call, or a function of the reason that gives one."""
+__all__ = ["Parked", "Registered", "Run"]
 
 
 @dataclass(slots=True, eq=False)
 class Registered:
-    """An undo on the stack."""
+    """An undo on the stack.
+
+    Args:
+        title: of the step.
+        path: the sub-process that it belongs to.
+        undo: what to do; None for a child, whose own records say it.
+        child: workflow id of a child that is to be undone by its records.
+        groups: the parallel groups that the step is in.
+    """
 
     title: str
-    undo: Undo
     path: str
+    undo: UndoStep | None = None
+    child: str | None = None
+    groups: frozenset[object] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class Parked:
+    """Something that waits for a person.
+
+    Args:
+        step: as people see it.
+        call: whether it is an activity that leaves the house.
+        undoes: the step that it would take back.
+        taken: somebody is at it.
+        repair: what was decided, once that is in the log.
+    """
+
+    step: ParkedStep
+    call: bool
+    undoes: str | None
+    taken: bool = False
+    repair: Repair | None = None
 
 
 @dataclass(slots=True)
@@ -34,22 +60,37 @@ class Run:
 
     Args:
         memo: what its caller said.
+        workflow_id: whose steps these are; what another workflow undoes is the undone one's.
+        saga_id: the outermost workflow of the saga.
+        process: name of the workflow class.
+        started_at: when the workflow was.
         undos: registered, oldest first.
-        stuck: what could not be undone, or not be done after the pivot, in words.
+        parked: what waits for a repair, by the step's id.
+        settling: undos that are parked, or wait for others that are.
+        handed: what could not be undone and is handed to the parent, by a child.
+        abandoned: that somebody gave the saga up.
         entries: the timeline.
         used: how often each name was used, to number repeats.
         interruptible: durable steps under way, which a cancellation gives up.
         interrupting: is about to do so.
         given_up: those that were; however they end, it is for the cancellation.
         failure: why it turned back.
+        turned_back_at: when.
         cancelled: the reason, once somebody wants it stopped.
         forward_only: past its pivot.
         position: of its latest event in the feed.
     """
 
     memo: SagaMemo
+    workflow_id: str
+    saga_id: str
+    process: str
+    started_at: datetime
     undos: list[Registered] = field(default_factory=list)
-    stuck: list[str] = field(default_factory=list)
+    parked: dict[str, Parked] = field(default_factory=dict)
+    settling: list[asyncio.Future[None]] = field(default_factory=list)
+    handed: list[HandedOver] = field(default_factory=list)
+    abandoned: Abandon | None = None
     entries: list[Entry] = field(default_factory=list)
     used: Counter[str] = field(default_factory=Counter)
     interruptible: set[asyncio.Future[Any]] = field(default_factory=set)
@@ -57,6 +98,21 @@ class Run:
     given_up: set[asyncio.Future[Any]] = field(default_factory=set)
     status: SagaStatus = "Running"
     failure: SagaUndone | None = None
+    turned_back_at: datetime | None = None
     cancelled: str | None = None
     forward_only: bool = False
     position: Position = START
+
+    def failed_at(self) -> str:
+        """The latest step that did not get done."""
+        return next((e.title for e in reversed(self.entries) if e.result != "done" and e.kind == "step"), "")
+
+    def id(self, name: str) -> str:
+        """A step's identity: workflow id, its place in the saga, its name."""
+        return f"{self.workflow_id}/{self.number(name)}"
+
+    def number(self, name: str) -> str:
+        """A name, numbered when the saga has used it before."""
+        self.used[name] += 1
+        times = self.used[name]
+        return f"{name}#{times}" if times > 1 else name

@@ -32,6 +32,18 @@ class Settings(BaseSettings):
     temporal_ui_port: int = Field(8233, ge=0, le=65535, description="Port of its Web UI; 0 takes a free one.")
     temporal_ui: str | None = Field(None, description="Address of the Web UI of a Temporal server of your own.")
     task_queue: str = Field("amends", description="Task queue that workers poll and clients use.")
+    deployment: str | None = Field(
+        None,
+        pattern=r"^[^.:'\s]+$",
+        description="Name of the workers' deployment; set with build_id, sagas stay with the version they began on.",
+    )
+    build_id: str | None = Field(
+        None, pattern=r"^[^'\s]+$", description="Version of the code that this worker runs, e.g. a commit."
+    )
+
+    webhook_secret: SecretStr | None = Field(
+        None, description="Shared secret with which an outside service signs its webhooks."
+    )
 
     mount: Literal["as_written", "inline", "child"] = Field(
         "as_written", description="Forces sub-processes into the parent's history or into one of their own."

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_type_hints
 
-from pydantic_core import to_json
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_json, to_jsonable_python
 from temporalio import activity, workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
-from amends.errors import Refused
+from amends.errors import InvalidInput, Refused
 from amends.messages import Command
-from amends.policies import Policy
-from amends.records import Context, Receipt, Refusal
+from amends.policies import CALL, COMMAND, Policy
+from amends.records import REASON, Context, Receipt, Refusal, UndoStep
+from amends.values import Value, problems_of
 
-__all__ = ["Call", "Step", "digest_of", "dispatch", "refusal_in", "refused"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Step",
+    "Undo",
+    "check_input",
+    "dispatch",
+    "dispatch_undo",
+    "offer_call",
+    "refusal_in",
+    "refused",
+    "undo_step",
+    "with_input",
+]
 
 R = TypeVar("R")
 
@@ -31,11 +47,14 @@ class Call(Generic[R]):
         activity: a method decorated with `@activity.defn`, of an import-light interface class.
         argument: its first argument.
         policy: limits other than those of every call.
+        ask: finds out what became of the call when that is unknown: gives the call's result, or None or a refusal when
+            it had no effect so far. Without it, a call of unknown outcome is undone.
     """
 
     activity: Callable[[Any, Any, Context], Awaitable[R]]
     argument: Any
     policy: Policy | None = None
+    ask: Call[R] | Call[R | None] | None = None
 
     @property
     def step_name(self) -> str:
@@ -47,16 +66,107 @@ class Call(Generic[R]):
 
 Step = Command | Call[Any]
 
+Undo = Step | Callable[[str], Step]
+"""What takes a step back: a command or call, or a function of the reason that gives one.
+
+The function is called once, before the step begins, with a stand-in for the reason.
+"""
+
+
+class Answer(BaseModel):
+    """What an activity that leaves the house came to.
+
+    Args:
+        attempt: which attempt got through, from 1.
+        value: its result.
+    """
+
+    attempt: int
+    value: Any
+
+
 _WAIT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 """A cancelled saga learns the outcome of the step that was under way, and undoes that too."""
 
-
-def digest_of(step: Step) -> str:
-    """A few letters that tell a step from others of its name, wherever and in whatever order they come."""
-    return sha256(to_json(step if isinstance(step, Command) else step.argument)).hexdigest()[:8]
+_arguments: dict[str, TypeAdapter[Any]] = {}
+"""What each activity that this worker offers takes, to check input that people hand in."""
 
 
-async def dispatch(title: str, step: Step, context: Context, policy: Policy, *, durable: bool = False) -> Any:
+def offer_call(name: str, argument: Any) -> None:
+    """Let it be known what an activity takes.
+
+    Args:
+        name: of the activity.
+        argument: type of its first argument.
+    """
+    _arguments[name] = TypeAdapter(argument)
+
+
+def check_input(name: str, data: Any, *, call: bool) -> Any:
+    """Read input that somebody has handed in for a step, and give it back as it will be sent.
+
+    Args:
+        name: of the command or activity.
+        data: its fields or argument, as JSON data.
+        call: whether it is an activity that leaves the house.
+
+    Raises:
+        InvalidInput: it does not fit; names the field.
+    """
+    if not call:
+        if not isinstance(data, dict):
+            raise InvalidInput({"input": f"the fields of {name} are wanted, as a JSON object"})
+        return Command.registry.find(name)(**data).model_dump(mode="json")
+    if name not in _arguments:
+        raise InvalidInput({"input": f"this worker does not know what {name} takes"})
+    try:
+        return to_jsonable_python(_arguments[name].validate_python(data))
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error)) from None
+
+
+def with_input(step: Step, data: Any) -> Step:
+    """The same step with other input; errors as `check_input`."""
+    if isinstance(step, Command):
+        return type(step)(**check_input(step.message_name, data, call=False))
+    checked = check_input(step.step_name, data, call=True)
+    return replace(step, argument=_arguments[step.step_name].validate_python(checked))
+
+
+def undo_step(undo: Undo, *, undoes: str, title: str, last: bool, identify: Callable[[str], str]) -> UndoStep:
+    """An undo as data, fit for the command log.
+
+    Args:
+        undo: as the story says it.
+        undoes: id of the step.
+        title: of the step.
+        last: waits until all that was done later is undone.
+        identify: makes a command id of the undo's name, which tells its content from others'.
+
+    Raises:
+        InvalidInput: it carries personal data, which the log must not keep; let it carry a key instead.
+    """
+    step = undo(REASON) if callable(undo) else undo
+    argument = step if isinstance(step, Command) else step.argument
+    data = to_jsonable_python(argument)
+    if isinstance(argument, Value) and argument.redacted() != data:
+        raise InvalidInput({f"undo of {title!r}": "carries personal data, which the command log must not keep"})
+    digest = sha256(to_json(argument)).hexdigest()[:8]
+    return UndoStep(
+        id=identify(f"{step.step_name}~{digest}"),
+        undoes=undoes,
+        title=title,
+        name=step.message_name if isinstance(step, Command) else step.step_name,
+        data=data,
+        call=not isinstance(step, Command),
+        policy=None if isinstance(step, Command) else step.policy,
+        last=last,
+    )
+
+
+async def dispatch(
+    title: str, step: Step, context: Context, policy: Policy, *, durable: bool = False
+) -> tuple[Any, int]:
     """Run a step as an activity: a command as a local one, a call as one of its own in the history.
 
     Args:
@@ -66,11 +176,37 @@ async def dispatch(title: str, step: Step, context: Context, policy: Policy, *, 
         policy: its limits.
         durable: a command too is one of its own in the history, so that it can't act before that is written.
 
+    Returns:
+        its result, and which attempt got through.
+
     Raises:
         Refused: the activity refused.
         ActivityError: its deadline passed, or it failed for good.
     """
+    if isinstance(step, Command):
+        receipt: Receipt = await _send(title, step.message_name, step, context, policy, Receipt, local=not durable)
+        return receipt.raise_refusal(), receipt.attempt
+    answer: Answer = await _send(title, step.step_name, step.argument, context, policy, Answer)
+    return _result(step.activity).validate_python(answer.value), answer.attempt
+
+
+async def dispatch_undo(undo: UndoStep, reason: str, context: Context) -> tuple[Any, int]:
+    """Run an undo from its data; arguments and errors otherwise as `dispatch`."""
+    policy = (undo.policy or (CALL if undo.call else COMMAND)).of_undo()
+    title = f"undo: {undo.title}"
+    if undo.call:
+        answer: Answer = await _send(title, undo.name, undo.input(reason), context, policy, Answer)
+        return answer.value, answer.attempt
+    receipt: Receipt = await _send(title, undo.name, undo.input(reason), context, policy, Receipt, local=True)
+    return receipt.raise_refusal(), receipt.attempt
+
+
+async def _send(
+    title: str, name: str, argument: Any, context: Context, policy: Policy, result: type, *, local: bool = False
+) -> Any:
     limits: dict[str, Any] = {
+        "args": [argument, context],
+        "result_type": result,
         "start_to_close_timeout": policy.attempt,
         "schedule_to_close_timeout": policy.deadline,
         "retry_policy": policy.retry,
@@ -78,19 +214,19 @@ async def dispatch(title: str, step: Step, context: Context, policy: Policy, *, 
         "summary": title,
     }
     try:
-        if not isinstance(step, Command):
-            return await workflow.execute_activity_method(
-                step.activity, args=[step.argument, context], heartbeat_timeout=policy.heartbeat, **limits
-            )
-        names: dict[str, Any] = {"activity": step.message_name, "args": [step, context], "result_type": Receipt}
-        if durable:
-            return await workflow.execute_activity(**names, **limits)
-        return await workflow.execute_local_activity(**names, **limits)
+        if local:
+            return await workflow.execute_local_activity(name, **limits)
+        return await workflow.execute_activity(name, heartbeat_timeout=policy.heartbeat, **limits)
     except FailureError as error:  # a local activity's failure comes bare, an ordinary one's as an ActivityError
         refusal = refusal_in(error) or refusal_in(error.cause)
         if refusal is None:
             raise
         raise refusal.error() from error
+
+
+@cache
+def _result(function: Callable[..., Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(get_type_hints(function).get("return", Any))
 
 
 def refused(refusal: Refusal) -> ApplicationError:

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from amends.aggregate import Claim, Free
 from amends.database import Connection, Pool
-from amends.errors import CommandIdReused, Conflict, InvalidInput, Refused
+from amends.errors import CommandIdReused, Conflict, EndedFromOutside, InvalidInput, Refused
 from amends.messages import Command, Event
 from amends.records import Context, Position, Refusal
 from amends.values import nul_fields
@@ -189,10 +189,11 @@ class EventStore:
             "snapshot": snapshot and {"schema_version": snapshot.schema_version, "state": json.loads(snapshot.state)},
             "attempt": attempt,
             "started_at": started_at,
-            **context.model_dump(exclude={"labels"}),
+            **_origin(context, context.command_id),
+            "guarded": context.kind == "step",
         }
         try:
-            status, version, xid, number, detail = await self._call(to_json(request).decode(), on)
+            status, version, xid, number, detail = await self._call(request, on)
         except pg.UntranslatableCharacter:
             raise InvalidInput(nul_fields(command) or {"context": "text can't hold a NUL character"}) from None
         except pg.Error as error:
@@ -200,11 +201,6 @@ class EventStore:
                 refusal = claims[int(error.diag.message_detail or 0)].otherwise
                 assert refusal is not None
                 raise ClaimTaken(refusal) from None
-            if error.sqlstate == "AM002":
-                raise CommandIdReused(
-                    f"Command id {context.command_id!r} was used for another command than {command.message_name} on "
-                    f"{stream}; a new intent needs a new id"
-                ) from None
             raise
         position = Position(xid or 0, number or 0)
         if status == "conflict":
@@ -215,6 +211,50 @@ class EventStore:
         return Appended(
             status, version, position, recorded["outcome"], refusal_record or None, [], recorded.get("payload")
         )
+
+    async def note(
+        self,
+        name: str,
+        context: Context,
+        outcome: Literal["begun", "done"],
+        *,
+        refused: Refused | None = None,
+        started_at: datetime,
+        attempt: int,
+    ) -> None:
+        """Record a call to the outside in the command log: that it begins, or how it ended; each once.
+
+        Args:
+            name: of the activity.
+            context: of the call; its argument is not kept.
+            outcome: begun, before it acts; done, or refused when there is a refusal.
+            refused: the refusal, if it was one.
+            started_at: when the call was first sent on its way.
+            attempt: which attempt this is, from 1.
+
+        Raises:
+            EndedFromOutside: the saga was ended meanwhile, so the call must not begin.
+        """
+        begins = outcome == "begun"
+        request = {
+            "stream": f"saga-{context.workflow_id}",
+            "expected": 0,
+            "name": name,
+            "payload": {},
+            "outcome": "refused" if refused else outcome,
+            "refusal": Refusal.of(refused).model_dump(mode="json") if refused else None,
+            "events": [],
+            "claims": [],
+            "frees": [],
+            "snapshot": None,
+            "attempt": attempt,
+            "started_at": started_at,
+            **_origin(context, context.command_id),
+            "command_id": f"{context.command_id}/{'begun' if begins else 'answer'}",
+            "undo": context.undo if begins else None,
+            "guarded": begins and context.kind == "step",
+        }
+        await self._call(request)
 
     @asynccontextmanager
     async def turn(self, stream: str) -> AsyncIterator[Connection]:
@@ -228,18 +268,33 @@ class EventStore:
                 await connection.close()  # the lock ends with its session, whether we have it or not
                 raise
 
-    async def _call(self, request: str, on: Connection | None) -> tuple[Any, ...]:
+    async def _call(self, request: dict[str, Any], on: Connection | None = None) -> tuple[Any, ...]:
         """Call append, repeating what the database could not serialise."""
+        sent = to_json(request).decode()
         for _ in range(_TRANSIENT):
             try:
                 async with nullcontext(on) if on else self._pool.connection() as connection:
-                    row = await (await connection.execute(APPEND, (request,))).fetchone()
+                    row = await (await connection.execute(APPEND, (sent,))).fetchone()
             except (pg.SerializationFailure, pg.DeadlockDetected) as error:
                 last = error
+            except pg.Error as error:
+                if error.sqlstate == "AM002":
+                    raise CommandIdReused(
+                        f"Command id {request['command_id']!r} was used for another command than {request['name']} on "
+                        f"{request['stream']}; a new intent needs a new id"
+                    ) from None
+                if error.sqlstate == "AM003":
+                    raise EndedFromOutside(saga=request["correlation_id"], step=request["step"]) from None
+                raise
             else:
                 assert row is not None
                 return row
         raise Conflict(f"PostgreSQL asked {_TRANSIENT} times to repeat the append: {last}") from last
+
+
+def _origin(context: Context, step_id: str) -> dict[str, Any]:
+    """Where a row of the command log comes from, and what it is to its saga."""
+    return context.model_dump(exclude={"labels"}) | {"step_id": step_id if context.kind else None}
 
 
 def _hash(value: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from amends.errors import InvalidInput
 
-__all__ = ["MASK", "Personal", "Value", "nul_fields", "problems_of"]
+__all__ = ["MASK", "Personal", "Value", "nul_fields", "personal_in", "problems_of", "redacted"]
 
 T = TypeVar("T")
 
@@ -43,13 +43,33 @@ class Value(BaseModel):
 
     def redacted(self) -> dict[str, Any]:
         """The value as plain JSON data with its personal fields masked, fit for logs and audit."""
-        fields = type(self).model_fields
-        return {name: MASK if _is_personal(fields[name]) else _redacted(value) for name, value in self}
+        return redacted(self)
 
     def __repr_args__(self) -> Any:
         fields = type(self).model_fields
         for name, value in super().__repr_args__():
             yield name, MASK if name in fields and _is_personal(fields[name]) else value
+
+
+def redacted(model: BaseModel) -> dict[str, Any]:
+    """A model as plain JSON data with its personal fields masked."""
+    fields = type(model).model_fields
+    return {name: MASK if _is_personal(fields[name]) else _redacted(value) for name, value in model}
+
+
+def personal_in(value: Any) -> Iterator[Any]:
+    """What stands in the personal fields of a value and of everything inside it."""
+    match value:
+        case BaseModel():
+            fields = type(value).model_fields
+            for name, part in value:
+                yield from (part,) if _is_personal(fields[name]) else personal_in(part)
+        case Mapping():
+            for part in value.values():
+                yield from personal_in(part)
+        case list() | tuple():
+            for part in value:
+                yield from personal_in(part)
 
 
 def problems_of(error: ValidationError) -> dict[str, str]:
@@ -89,8 +109,8 @@ def _has_mark(annotation: Any) -> bool:
 
 def _redacted(value: Any) -> Any:
     match value:
-        case Value():
-            return value.redacted()
+        case BaseModel():
+            return redacted(value)
         case Mapping():
             return {str(key): _redacted(part) for key, part in value.items()}
         case list() | tuple():

@@ -10,12 +10,26 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from temporalio.common import SearchAttributeKey
 
-__all__ = ["MEMO", "SAGA_STATUS", "SAGA_STEP", "SEARCH_ATTRIBUTES", "Entry", "SagaMemo", "SagaStatus", "timeline"]
+__all__ = [
+    "FINAL",
+    "MEMO",
+    "SAGA_STATUS",
+    "SAGA_STEP",
+    "SEARCH_ATTRIBUTES",
+    "Entry",
+    "SagaMemo",
+    "SagaStatus",
+    "timeline",
+]
 
-SagaStatus = Literal["Running", "Compensating", "Completed", "Compensated", "NeedsAttention"]
+SagaStatus = Literal["Running", "Compensating", "NeedsAttention", "Completed", "Compensated", "Abandoned", "HandedOver"]
+"""Where a saga stands. NeedsAttention waits for a person; HandedOver is a child whose parent sees to what is left."""
+
+FINAL: tuple[SagaStatus, ...] = ("Completed", "Compensated", "Abandoned", "HandedOver")
+"""A saga that closed with another status than these was ended from outside; the sweep puts that right."""
 
 SAGA_STATUS = SearchAttributeKey.for_keyword("SagaStatus")
-"""Where a saga stands. Set from its start, for list filters miss rows that have none."""
+"""`SagaStatus` in lists. Set from its start, for list filters miss rows that have none."""
 
 SAGA_STEP = SearchAttributeKey.for_keyword("SagaStep")
 """The step that made a saga turn back."""
@@ -37,6 +51,8 @@ class SagaMemo(BaseModel):
         mount: forces sub-processes inline or into children; fixed at the start, so that replays agree.
         fingerprint: tells its request from any other, so that its id is not used for two.
         forward_only: its parent is past its pivot, so this one can't turn back either.
+        mounted: it runs as another saga's child, which takes over what it can't undo.
+        causation: what led to it, when that is not a request: an event's id.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -47,17 +63,20 @@ class SagaMemo(BaseModel):
     mount: Literal["as_written", "inline", "child"] = "as_written"
     fingerprint: str = ""
     forward_only: bool = False
+    mounted: bool = False
+    causation: str | None = None
 
 
 @dataclass(slots=True)
 class Entry:
-    """A line of the timeline: a step or an undo, with how it went."""
+    """A line of the timeline: a step or an undo, with how it went, and by which attempt."""
 
     title: str
     started: datetime
     kind: Literal["step", "undo"] = "step"
     result: str = "running"
     ended: datetime | None = None
+    attempts: int = 1
 
     def end(self, result: str, at: datetime) -> None:
         """Write down how it went."""
@@ -66,12 +85,12 @@ class Entry:
 
 def timeline(status: str, entries: Iterable[Entry]) -> str:
     """The saga's story so far, as a markdown table for the Web UI."""
-    lines = [f"**{status}**", "", "| At | Step | Result | Took |", "|---|---|---|---|"]
+    lines = [f"**{status}**", "", "| At | Step | Result | Took | Attempts |", "|---|---|---|---|---|"]
     for entry in entries:
         title = f"↩ {entry.title}" if entry.kind == "undo" else entry.title
         took = "" if entry.ended is None else f"{(entry.ended - entry.started).total_seconds():.3f} s"
         at = entry.started.time().isoformat("milliseconds")
-        lines.append(f"| {at} | {_cell(title)} | {_cell(entry.result)} | {took} |")
+        lines.append(f"| {at} | {_cell(title)} | {_cell(entry.result)} | {took} | {entry.attempts} |")
     return "\n".join(lines)
 
 

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from amends.aggregate import Aggregate
 from amends.app import App, Resources
 from amends.command_activities import bind_activities, command_activities
+from amends.compensation import Compensation
 from amends.connect import connect
 from amends.database import open_pool
+from amends.delivering import Delivery
 from amends.dispatch import ExecuteCommand
 from amends.errors import StartupError
 from amends.handler import CommandHandler
 from amends.notify import Notifier
+from amends.process_manager_workflow import ProcessManagerActivities, RunProcessManager, start_process_managers
 from amends.projection_workflow import ProjectionActivities, RunProjection, start_projections
+from amends.saga_activities import SagaActivities
+from amends.saga_log import SagaLog
 from amends.settings import Settings
 from amends.store import EventStore
+from amends.sweep import Sweep, SweepActivities, schedule_sweep
+from amends.versioning import deployment_config
 
 __all__ = ["open_worker", "run_worker"]
 
@@ -37,16 +46,19 @@ RUNNER = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_p
 
 
 @asynccontextmanager
-async def open_worker(app: App, settings: Settings, client: Client) -> AsyncIterator[Worker]:
+async def open_worker(
+    app: App, settings: Settings, client: Client, interceptors: Sequence[Interceptor] = ()
+) -> AsyncIterator[Worker]:
     """A worker that is ready to run, with its connections; they close when the block ends.
 
     Args:
         app: what to register.
-        settings: database, task queue, pool size, drain time.
+        settings: database, task queue, version, pool size, drain time.
         client: connected to Temporal.
+        interceptors: what comes between Temporal and workflows or activities.
 
     Raises:
-        StartupError: no database is set.
+        StartupError: no database is set, or half a version.
     """
     if settings.database_url is None:
         raise StartupError("A worker needs AMENDS_DATABASE_URL; `amends up` sets it for the workers it starts")
@@ -54,15 +66,31 @@ async def open_worker(app: App, settings: Settings, client: Client) -> AsyncIter
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(url, "writer", settings.pool_size))
         notifier = await stack.enter_async_context(Notifier(pool))
-        handler = CommandHandler(EventStore(pool), app.aggregates, notifier.poke)
-        projector_pool = await stack.enter_async_context(open_pool(url, "projector", max(2, len(app.projections))))
+        store = EventStore(pool)
+        aggregates: list[type[Aggregate[Any, Any]]] = [*app.aggregates, SagaLog]
+        handler = CommandHandler(store, aggregates, notifier.poke)
+        followers = max(2, len(app.projections) + len(app.process_managers))
+        projector_pool = await stack.enter_async_context(open_pool(url, "projector", followers))
         projecting = ProjectionActivities(app.projections, url, projector_pool)
-        doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each)]
+        delivery = Delivery(client, settings)
+        reacting = ProcessManagerActivities(app.process_managers, url, projector_pool, delivery)
+        doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each, store)]
+        sagas, sweeping = SagaActivities(pool, client), SweepActivities(pool, client, settings.task_queue)
         yield Worker(
             client,
             task_queue=settings.task_queue,
-            workflows=[*app.workflows, ExecuteCommand, RunProjection],
-            activities=[*command_activities(handler, app.aggregates), *doors, projecting.project],
+            workflows=[*app.workflows, ExecuteCommand, Compensation, Sweep, RunProjection, RunProcessManager],
+            activities=[
+                *command_activities(handler, aggregates),
+                *doors,
+                sagas.end,
+                sagas.resume,
+                sweeping.sweep,
+                projecting.project,
+                reacting.react,
+            ],
+            interceptors=interceptors,
+            deployment_config=deployment_config(settings),
             workflow_runner=RUNNER,
             max_cached_workflows=CACHED_WORKFLOWS,
             max_concurrent_activities=200,
@@ -87,6 +115,8 @@ async def run_worker(app: App, settings: Settings) -> None:
         running = asyncio.create_task(worker.run())
         stopping = asyncio.create_task(stop.wait())
         await start_projections(client, app.projections, settings.task_queue)
+        await start_process_managers(client, app.process_managers, settings.task_queue)
+        await schedule_sweep(client, settings.task_queue)
         log.info("worker_started", task_queue=settings.task_queue, namespace=settings.temporal_namespace)
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():

@@ -19,6 +19,7 @@ from amends.app import App, install
 from amends.connect import connect
 from amends.embedded import EmbeddedPostgres, EmbeddedTemporal, free_port
 from amends.logs import configure_logs
+from amends.process_manager_workflow import start_process_managers
 from amends.projection_workflow import start_projections
 from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
@@ -103,7 +104,7 @@ RunWorker = Callable[..., AbstractAsyncContextManager[Worker]]
 
 @pytest.fixture
 def run_worker(settings: Settings) -> RunWorker:
-    """`async with run_worker(app):` runs a worker of an app in this process, with its projections."""
+    """`async with run_worker(app):` runs a worker of an app in this process, with all that follows the feed."""
 
     @asynccontextmanager
     async def run(app: App = shop_app, settings: Settings = settings) -> AsyncIterator[Worker]:
@@ -111,6 +112,7 @@ def run_worker(settings: Settings) -> RunWorker:
         async with open_worker(app, settings, client) as worker:
             running = asyncio.create_task(worker.run())
             await start_projections(client, app.projections, settings.task_queue)
+            await start_process_managers(client, app.process_managers, settings.task_queue)
             try:
                 yield worker
             finally:

@@ -297,6 +297,8 @@ MAY: dict[Role, set[str]] = {
         "claims select",
         "claims insert",
         "claims delete",
+        "fences select",
+        "fences insert",
     },
     "projector": {"events select", "checkpoints select", "checkpoints insert", "checkpoints update"},
     "reader": set(),
@@ -322,7 +324,7 @@ async def test_what_a_role_may_do_to_the_engine_s_tables(database_url: str, role
 @pytest.mark.parametrize(
     ("role", "schemas", "calls", "creates"),
     [
-        ("writer", {"amends", "views"}, {"append"}, set[str]()),
+        ("writer", {"amends", "views"}, {"append", "fence"}, set[str]()),
         ("projector", {"amends", "read_models", "views"}, set[str](), set[str]()),
         ("reader", {"views"}, {"oldest_writer"}, set[str]()),
     ],

@@ -61,7 +61,7 @@ async def details(handle: Handle) -> str:
 async def story(handle: Handle) -> list[str]:
     """The timeline's lines: step and result, oldest first."""
     lines = [line.split(" | ") for line in (await details(handle)).splitlines()[4:]]
-    return [f"{step}: {result}" for _, step, result, _ in lines]
+    return [f"{step}: {result}" for _, step, result, _, _ in lines]
 
 
 async def failed_tasks(handle: Handle) -> int:

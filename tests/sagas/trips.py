@@ -9,7 +9,8 @@ import asyncio
 import gc
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal, Self, assert_never
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from temporalio import activity, workflow
 from temporalio.exceptions import ApplicationError
 
-from amends import Aggregate, Call, Command, Context, Decision, Event, Key, Process, Refused, Saga, Undo
+from amends import Aggregate, Call, Command, Context, Decision, Event, Key, Process, Refused, Saga
 from amends.app import App
 from amends.policies import Policy
 
@@ -98,6 +99,10 @@ class Agency(ABC):
     async def order(self, ticket: Ticket, context: Context) -> str: ...
 
     @abstractmethod
+    @activity.defn(name="agency_test.look_up")
+    async def look_up(self, ticket: Ticket, context: Context) -> str | None: ...
+
+    @abstractmethod
     @activity.defn(name="agency_test.cancel")
     async def cancel(self, ticket: Ticket, context: Context) -> None: ...
 
@@ -121,13 +126,17 @@ class Desk(Agency):
         self.keys: set[str] = set()
         self.released = asyncio.Event()
 
-    def will(self, verb: Literal["order", "cancel"], what: str, *moods: Mood) -> None:
+    def will(self, verb: Literal["order", "cancel", "look up"], what: str, *moods: Mood) -> None:
         """Plan the next attempts at something."""
         self.plan[f"{verb} {what}"].extend(moods)
 
     async def order(self, ticket: Ticket, context: Context) -> str:
         await self._serve("order", ticket.what, context.command_id)
         return f"ticket for {ticket.what}"
+
+    async def look_up(self, ticket: Ticket, context: Context) -> str | None:
+        await self._serve("look up", ticket.what, context.command_id)
+        return f"ticket for {ticket.what}, as looked up" if ticket.what in self.held else None
 
     async def cancel(self, ticket: Ticket, context: Context) -> None:
         await self._serve("cancel", ticket.what, context.command_id)
@@ -141,7 +150,7 @@ class Desk(Agency):
         if mood.endswith("hang"):
             await self.released.wait()
         if mood == "refuse":
-            raise TripFull(what=what) if verb == "order" else NotRefundable(what=what)
+            raise NotRefundable(what=what) if verb == "cancel" else TripFull(what=what)
         if mood.endswith("fail"):
             raise ConnectionError(f"no line to the agency about {what}")
         if mood.endswith("for good"):
@@ -155,7 +164,7 @@ class Desk(Agency):
         self.acted.append((verb, what))
         if verb == "order":
             self.held.append(what)
-        elif what in self.held:
+        elif verb == "cancel" and what in self.held:
             self.held.remove(what)
 
 
@@ -164,28 +173,41 @@ class Stop(BaseModel):
 
     Args:
         kind: book (a command), phone (a call of the agency), together (side by side), sub or child (a trip within
-            the trip), wait (for the signal), bug (in the workflow's code), collect (the process's
-            garbage, in the middle of the workflow's code).
+            the trip), wait (for the signal), sleep (so many days), try (and live with a no), bug (in the workflow's
+            code), collect (the process's garbage, in the middle of the workflow's code).
         name: what is booked, or what the mounted trip is called.
         stops: what it consists of.
         patience: seconds after which a phone call is given up.
+        budget: seconds for which its undo is tried before somebody has to see to it.
         pivot: no way back after it.
+        ask: the agency can be asked what became of a phone call.
+        last: it is taken back after everything later.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["book", "phone", "together", "sub", "child", "wait", "bug", "collect"]
+    kind: Literal["book", "phone", "together", "sub", "child", "wait", "sleep", "try", "bug", "collect"]
     name: str = ""
     stops: tuple[Stop, ...] = ()
     patience: float | None = None
+    budget: float = 600
     pivot: bool = False
+    ask: bool = False
+    last: bool = False
 
 
 class Itinerary(BaseModel):
+    """A trip.
+
+    Args:
+        within: days that it may take.
+    """
+
     model_config = ConfigDict(frozen=True)
 
     trip_id: Key
     stops: tuple[Stop, ...]
+    within: float | None = None
 
 
 BUGS: set[str] = set()
@@ -199,15 +221,9 @@ def _policy(stop: Stop) -> Policy | None:
     return Policy(limit, limit, first_pause=timedelta(milliseconds=20))
 
 
-def _undo_of(trip_id: str, stop: Stop) -> list[Undo]:
-    """What takes a stop back, oldest first, in the way the trip itself registers it."""
-    match stop.kind:
-        case "book":
-            return [lambda why: TripUnbook(trip_id=trip_id, what=stop.name, why=why)]
-        case "phone":
-            return [Call(Agency.cancel, Ticket(what=stop.name), _policy(stop.model_copy(update={"patience": None})))]
-        case _:
-            return [undo for inner in stop.stops for undo in _undo_of(trip_id, inner)]
+def _undo_policy(stop: Stop) -> Policy:
+    pause, budget = timedelta(milliseconds=20), timedelta(seconds=stop.budget)
+    return Policy(timedelta(seconds=30), None, first_pause=pause, budget=budget)
 
 
 @workflow.defn
@@ -218,11 +234,11 @@ class Travel(Process[Itinerary, list[str]]):
         super().__init__()
         self._heard: list[str] = []
         self._waited = 0
-        self._trip: Itinerary | None = None
 
     @workflow.run
     async def run(self, request: Itinerary) -> list[str]:
-        async with self.saga as saga:
+        within = request.within
+        async with self.saga.within(timedelta(days=within)) if within else self.saga as saga:
             for stop in request.stops:
                 await self._go(saga, request.trip_id, stop)
         return self._heard
@@ -244,23 +260,31 @@ class Travel(Process[Itinerary, list[str]]):
         if not self.saga.can_be_cancelled:
             raise ApplicationError("too late", type="TooLate")
 
-    @classmethod
-    def undo(cls, request: Itinerary) -> Sequence[Undo]:
-        return [undo for stop in request.stops for undo in _undo_of(request.trip_id, stop)]
-
     async def _go(self, saga: Saga, trip_id: str, stop: Stop) -> None:
         match stop.kind:
             case "book":
-                [undo] = _undo_of(trip_id, stop)
-                step = TripBook(trip_id=trip_id, what=stop.name)
-                await saga.do(f"book {stop.name}", step, undo=undo, pivot=stop.pivot)
+                await saga.do(
+                    f"book {stop.name}",
+                    TripBook(trip_id=trip_id, what=stop.name),
+                    undo=lambda why: TripUnbook(trip_id=trip_id, what=stop.name, why=why),
+                    undo_last=stop.last,
+                    pivot=stop.pivot,
+                )
             case "phone":
-                [undo] = _undo_of(trip_id, stop)
-                ordered: Call[str] = Call(Agency.order, Ticket(what=stop.name), _policy(stop))
-                await saga.do(f"phone {stop.name}", ordered, undo=undo, pivot=stop.pivot)
+                ticket = Ticket(what=stop.name)
+                ask = Call(Agency.look_up, ticket, _policy(stop)) if stop.ask else None
+                ordered: Call[str] = Call(Agency.order, ticket, _policy(stop), ask)
+                cancel: Call[None] = Call(Agency.cancel, ticket, _undo_policy(stop))
+                await saga.do(f"phone {stop.name}", ordered, undo=cancel, undo_last=stop.last, pivot=stop.pivot)
             case "together":
                 going: list[Awaitable[None]] = [self._go(saga, trip_id, inner) for inner in stop.stops]
                 await saga.all(*going)
+            case "try":
+                with suppress(TripFull):
+                    for inner in stop.stops:
+                        await self._go(saga, trip_id, inner)
+            case "sleep":
+                await saga.sleep("rest", timedelta(days=float(stop.name)))
             case "sub":
                 await saga.sub(stop.name, Travel, Itinerary(trip_id=trip_id, stops=stop.stops))
             case "child":

@@ -1,0 +1,62 @@
+"""Ending a saga from outside: what it had done, by the command log, and whether it may still be undone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from amends.records import UndoStep
+from amends.values import Value
+
+__all__ = ["END_SAGA", "RESUME_SAGA", "EndSaga", "Ended", "EndedSaga"]
+
+END_SAGA = "saga.end"
+"""Name of the activity that ends a saga, or a child of one, and tells what is to be undone."""
+
+RESUME_SAGA = "saga.resume"
+"""Name of the activity that lets a saga go on that was ended past its pivot."""
+
+
+class EndSaga(Value):
+    """Whom to end.
+
+    Args:
+        saga_id: the outermost workflow of the saga.
+        workflow_id: itself, or the child that is meant.
+        actor: who ends it.
+        reason: why.
+    """
+
+    saga_id: str
+    workflow_id: str
+    actor: str
+    reason: str
+
+
+class Ended(Value):
+    """What is to be done about it.
+
+    Args:
+        forward: it has passed its pivot: nothing is undone, it has to go on.
+        undos: what took effect and is not undone, newest first.
+    """
+
+    forward: bool
+    undos: tuple[UndoStep, ...] = ()
+
+
+class EndedSaga(Value):
+    """A saga that closed without a final status: somebody terminated it, or it ran out of time.
+
+    Args:
+        saga_id: its workflow.
+        run_id: the run that was ended.
+        process: name of its workflow class.
+        started_at: when it was started.
+        reason: terminated, timed_out, …
+    """
+
+    saga_id: str
+    run_id: str
+    process: str
+    started_at: datetime
+    reason: str

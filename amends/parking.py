@@ -1,0 +1,204 @@
+"""Parking: what can't be undone, or not be done after the pivot, waits in the workflow until a person decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+from amends.conduct import Conduct
+from amends.errors import AmendsError, InvalidInput, NotParked, PastCancelling, Refused, UnknownMessage
+from amends.messages import Command
+from amends.outcomes import BY_OPERATOR
+from amends.records import Refusal
+from amends.repair import Abandon, Cancel, ParkedStep, Repair, Resolve, Retry, SagaView, Skip
+from amends.saga_log import AbandonSaga, CancelSaga, ParkStep, ResolveStep, RetryStep, SkipStep
+from amends.saga_state import Parked, Run
+from amends.shield import to_the_end
+from amends.steps import check_input, refused
+from amends.values import nul_fields
+
+__all__ = ["Parking"]
+
+
+class Parking:
+    """Keeps what is parked, and takes the repairs: updates of the workflow, each checked before it is accepted.
+
+    Args:
+        run: the saga's state.
+        conduct: writes the log and the timeline.
+    """
+
+    def __init__(self, run: Run, conduct: Conduct) -> None:
+        self._run, self._conduct = run, conduct
+
+    def open(self, cancel: Callable[[str], bool]) -> None:
+        """Let people ask about the saga, repair it, and cancel it.
+
+        Args:
+            cancel: cancels the saga for a reason; False when that can't be any more.
+        """
+        self._cancel_saga = cancel
+        workflow.set_query_handler("saga", self.view)
+        workflow.set_update_handler(Retry.update, self._retry, validator=self._can_retry)
+        workflow.set_update_handler(Skip.update, self._skip, validator=self._can_skip)
+        workflow.set_update_handler(Resolve.update, self._resolve, validator=self._can_resolve)
+        workflow.set_update_handler(Abandon.update, self._abandon, validator=self._can_abandon)
+        workflow.set_update_handler(Cancel.update, self._cancel, validator=self._can_cancel)
+
+    def view(self) -> SagaView:
+        """The saga as people see it."""
+        run = self._run
+        parked = tuple(each.step for each in run.parked.values() if not each.taken)
+        reason = run.failure.reason if run.failure else None
+        return SagaView(workflow_id=workflow.info().workflow_id, status=run.status, reason=reason, parked=parked)
+
+    async def park(
+        self,
+        step: str,
+        title: str,
+        why: str,
+        *,
+        kind: Literal["undo", "step", "saga"],
+        name: str = "",
+        input: Any = None,
+        call: bool = False,
+        undoes: str | None = None,
+    ) -> Repair:
+        """Wait for somebody's decision, for as long as it takes.
+
+        Args:
+            step: id of what can't be done.
+            title: of it.
+            why: how it failed.
+            kind: as `ParkedStep` has it.
+            name: of the command or activity.
+            input: what it was given.
+            call: whether it is an activity that leaves the house.
+            undoes: the step that it would take back.
+        """
+        run = self._run
+        told = ParkedStep(step=step, title=title, kind=kind, name=name, input=input, why=why, since=workflow.now())
+        parked = Parked(told, call, undoes)
+        entry = ParkStep(saga_id=run.workflow_id, step=step, title=title, reason=why)
+        await self._conduct.record(entry, f"{run.workflow_id}/park/{run.number(workflow.info().run_id)}")
+        run.parked[step] = parked
+        self._conduct.note(title, f"parked: {why}", "undo" if kind == "undo" else "step")
+        self._conduct.stand("NeedsAttention", title)
+        await to_the_end(workflow.wait_condition(lambda: parked.repair is not None))
+        del run.parked[step]
+        if not run.parked:
+            self._conduct.stand("Compensating" if run.failure else "Running")
+        assert parked.repair is not None
+        return parked.repair
+
+    async def _retry(self, request: Retry) -> None:
+        parked = self._take(request)
+        entry = RetryStep(**self._about(parked), reason=request.reason, input=request.input)
+        await self._decide(parked, request, entry, undoes=None)
+
+    async def _skip(self, request: Skip) -> None:
+        parked = self._take(request)
+        entry = SkipStep(**self._about(parked), reason=request.reason)
+        await self._decide(parked, request, entry, undoes=parked.undoes)
+
+    async def _resolve(self, request: Resolve) -> None:
+        parked = self._take(request)
+        entry = ResolveStep(**self._about(parked), reason=request.reason, done=request.done)
+        await self._decide(parked, request, entry, undoes=parked.undoes)
+
+    async def _abandon(self, request: Abandon) -> None:
+        self._run.abandoned = request
+        entry = AbandonSaga(saga_id=self._run.workflow_id, reason=request.reason)
+        await self._conduct.record(entry, self._id(), actor=request.actor)
+        self._conduct.note("the saga", f"abandoned by {request.actor}: {request.reason}", "undo")
+        for parked in self._run.parked.values():
+            parked.taken, parked.repair = True, parked.repair or request
+
+    async def _cancel(self, request: Cancel) -> None:
+        entry = CancelSaga(saga_id=self._run.workflow_id, reason=request.reason)
+        await self._conduct.record(entry, self._id(), actor=request.actor)
+        if not self._cancel_saga(BY_OPERATOR):
+            raise _refusal(PastCancelling(saga=self._run.workflow_id, status=self._run.status))
+        self._conduct.note("the saga", f"cancelled by {request.actor}: {request.reason}", "step")
+
+    async def _decide(self, parked: Parked, request: Repair, entry: Command, *, undoes: str | None) -> None:
+        """Write the decision down, then let the saga act on it."""
+        parked.taken = True
+        try:
+            await self._conduct.record(entry, self._id(), actor=request.actor, undoes=undoes)
+        except FailureError:
+            parked.taken = False
+            raise
+        verb = type(request).__name__.lower()
+        said = f"{_PAST[verb]} by {request.actor}: {request.reason}"
+        if isinstance(request, Resolve):
+            said += f" ({request.done})"
+        self._conduct.note(parked.step.title, said, "undo" if parked.step.kind == "undo" else "step")
+        parked.repair = parked.repair or request
+
+    def _id(self) -> str:
+        """A repair is the update that asks for it: it is written down once."""
+        update = workflow.current_update_info()
+        assert update is not None
+        return f"{self._run.workflow_id}/repair/{update.id}"
+
+    def _about(self, parked: Parked) -> dict[str, str]:
+        return {"saga_id": self._run.workflow_id, "step": parked.step.step, "title": parked.step.title}
+
+    def _can_retry(self, request: Retry) -> None:
+        parked = self._take(request)
+        if parked.step.kind == "saga":
+            raise _refusal(NotParked(step=parked.step.step, advice="no step of it can be tried again"))
+        if request.input is not None:
+            try:
+                check_input(parked.step.name, request.input, call=parked.call)
+            except (InvalidInput, UnknownMessage) as error:
+                raise _rejection(error) from None
+
+    def _can_skip(self, request: Skip) -> None:
+        self._take(request)
+
+    def _can_resolve(self, request: Resolve) -> None:
+        self._take(request)
+
+    def _can_abandon(self, request: Abandon) -> None:
+        _check_words(request)
+        if not any(not parked.taken for parked in self._run.parked.values()):
+            raise _refusal(NotParked(saga=self._run.workflow_id))
+
+    def _can_cancel(self, request: Cancel) -> None:
+        _check_words(request)
+        if self._run.failure is not None or self._run.forward_only:
+            raise _refusal(PastCancelling(saga=self._run.workflow_id, status=self._run.status))
+
+    def _take(self, request: Repair) -> Parked:
+        """The one parked step that a repair means, if it waits for one."""
+        _check_words(request)
+        waiting = {id: each for id, each in self._run.parked.items() if not each.taken}
+        if request.step in waiting:
+            return waiting[request.step]
+        meant = [each for id, each in waiting.items() if request.step is None or id.endswith(request.step)]
+        if len(meant) != 1 or self._run.abandoned:
+            raise _refusal(NotParked(step=request.step or "any", parked=", ".join(waiting) or "nothing"))
+        return meant[0]
+
+
+_PAST = {"retry": "retried", "skip": "skipped", "resolve": "resolved"}
+
+
+def _check_words(request: Repair) -> None:
+    if not isinstance(request, Repair):  # null is let through to here
+        raise _rejection(InvalidInput({"actor": "is missing", "reason": "is missing"}))
+    if problems := nul_fields(request):
+        raise _rejection(InvalidInput(problems))
+
+
+def _refusal(refusal: Refused) -> ApplicationError:
+    return refused(Refusal.of(refusal))
+
+
+def _rejection(error: AmendsError) -> ApplicationError:
+    return ApplicationError(str(error), type=type(error).__name__, non_retryable=True)

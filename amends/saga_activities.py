@@ -1,0 +1,96 @@
+"""What sagas and the sweep ask of the database and of Temporal itself."""
+
+from __future__ import annotations
+
+from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+
+from amends.database import Pool
+from amends.ending import END_SAGA, RESUME_SAGA, Ended, EndedSaga, EndSaga
+from amends.records import UndoStep
+
+__all__ = ["SagaActivities"]
+
+FENCE = "select amends.fence(%s, %s, %s)"
+"""End a saga, so that none of its steps acts any more; false when it is past its pivot."""
+
+UNDOS = """
+select c.undo from amends.commands c
+where c.correlation_id = %(saga)s and c.kind = 'step' and c.undo is not null
+  and (%(workflow)s = %(saga)s or c.workflow_id = %(workflow)s or starts_with(c.workflow_id, %(workflow)s || '/'))
+  and not exists (select from amends.commands r
+                  where r.correlation_id = c.correlation_id and r.step_id = c.step_id and r.outcome = 'refused')
+  and not exists (select from amends.commands u
+                  where u.correlation_id = c.correlation_id and u.undoes = c.step_id and u.outcome = 'done')
+order by c.number desc
+"""
+"""The undos of what took effect, or may have, and has not been taken back or settled by hand; newest first."""
+
+
+class SagaActivities:
+    """Built anew by every worker.
+
+    Args:
+        pool: connections of the writer role.
+        client: connected to Temporal.
+    """
+
+    def __init__(self, pool: Pool, client: Client) -> None:
+        self._pool, self._client = pool, client
+
+    @activity.defn(name=END_SAGA)
+    async def end(self, whom: EndSaga) -> Ended:
+        """End a saga, or a child of one, and say what stands of it; a repeat says what stands by then."""
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(FENCE, (whom.workflow_id, whom.actor, whom.reason))).fetchone()
+            if row != (True,):
+                return Ended(forward=True)
+            asked = {"saga": whom.saga_id, "workflow": whom.workflow_id}
+            rows = await (await connection.execute(UNDOS, asked)).fetchall()
+        return Ended(forward=False, undos=tuple(UndoStep.model_validate(undo) for (undo,) in rows))
+
+    @activity.defn(name=RESUME_SAGA)
+    async def resume(self, ended: EndedSaga) -> None:
+        """Let a saga go on from where it was; steps that had acted are not repeated, for their ids are known."""
+        handle = self._client.get_workflow_handle(ended.saga_id)
+        latest = await handle.describe()
+        if latest.run_id != ended.run_id or latest.status == WorkflowExecutionStatus.RUNNING:
+            return  # it goes on already
+        await self._client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace=self._client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=ended.saga_id, run_id=ended.run_id),
+                reason="ended past its pivot: it has to go on",
+                workflow_task_finish_event_id=await _last_task(handle),
+                request_id=f"resume-{ended.run_id}",
+            )
+        )
+
+
+async def _last_task(handle: WorkflowHandle[object, object]) -> int:
+    """The last moment at which the workflow's code had its say and no child was under way.
+
+    What became of a child since its parent was ended would never be told to the parent's next run; it starts it again.
+    """
+    last, children = 0, dict[int, int]()
+    async for event in handle.fetch_history_events():
+        if event.HasField("workflow_task_completed_event_attributes"):
+            last = event.event_id
+        elif event.HasField("start_child_workflow_execution_initiated_event_attributes"):
+            started = event.start_child_workflow_execution_initiated_event_attributes
+            children[event.event_id] = started.workflow_task_completed_event_id
+        else:
+            children.pop(_child_that_ended(event), None)
+    return min([last, *children.values()])
+
+
+def _child_that_ended(event: HistoryEvent) -> int:
+    """Which child an event says has come to its end, by the event that started it; 0 for none."""
+    for outcome in ("completed", "failed", "canceled", "timed_out", "terminated"):
+        field = f"child_workflow_execution_{outcome}_event_attributes"
+        if event.HasField(field):  # type: ignore[arg-type]
+            return int(getattr(event, field).initiated_event_id)
+    return 0
