@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
-from activities import sandbox_gateway
+from sqlalchemy import Connection
+
+from activities import sandbox_ledger, sandbox_supplier
+from activities.order_returns import OrderReturns
 from activities.product_catalogue import ProductCatalogue
 from activities.provider_payments import ProviderPayments
 from activities.sandbox_gateway import SandboxGateway
+from activities.sandbox_supplier import SandboxSupplier
 from amends.app import App, Resources
 from domain.customer import Customer
 from domain.order import Order
 from domain.payment import Payment
 from domain.product import Product
+from domain.replenishment import Replenishment
 from domain.stock import StockItem
 from examples.demo import demo
 from read_models.directory import directory
 from read_models.inventory_levels import inventory
 from read_models.order_history import history
 from workflows.inventory_reservation import InventoryReservation
+from workflows.lease import ReservationLease
 from workflows.payment import Payment as TakePayment
 from workflows.place_order import PlaceOrder
+from workflows.reactions import leasing, replenishing
+from workflows.refund_order import RefundOrder
+from workflows.replenish import Replenish
 
 __all__ = ["app"]
 
 
 def activities(resources: Resources) -> list[object]:
-    """The shop's doors to the world; the sandbox stands in for a payment provider."""
+    """The shop's doors to the world; sandboxes stand in for a payment provider and a supplier."""
     gateway = SandboxGateway(resources.pool)
-    return [ProductCatalogue(resources.handler), ProviderPayments(gateway, resources.handler)]
+    supplier = SandboxSupplier(resources.pool)
+    handler = resources.handler
+    return [ProductCatalogue(handler), ProviderPayments(gateway, handler), OrderReturns(handler), supplier]
+
+
+def install(connection: Connection) -> None:
+    """The books of the sandboxes."""
+    sandbox_ledger.install(connection)
+    sandbox_supplier.install(connection)
 
 
 app = App(
-    aggregates=[Product, StockItem, Customer, Order, Payment],
-    workflows=[PlaceOrder, TakePayment, InventoryReservation],
+    aggregates=[Product, StockItem, Replenishment, Customer, Order, Payment],
+    workflows=[PlaceOrder, RefundOrder, TakePayment, InventoryReservation, ReservationLease, Replenish],
     activities=activities,
     projections=[history, inventory, directory],
+    process_managers=[leasing, replenishing],
     search_attributes={"OrderId": "Keyword", "CustomerId": "Keyword"},
-    install=sandbox_gateway.install,
+    install=install,
     commands={"demo": demo},
 )

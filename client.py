@@ -1,31 +1,45 @@
-"""The shop's client: place orders, cancel them, send commands, ask the views."""
+"""The shop's client: place orders, cancel and refund them, send commands, ask the views."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from temporalio.client import RPCError, WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.client import (
+    RPCError,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCStatusCode
 
+from activities.webhooks import read_webhook
 from amends.client import Client, checked_request_id
-from amends.errors import InvalidInput, Refused, SagaError, Stale
+from amends.errors import InvalidInput, NoAnswer, Refused, SagaError, Stale, StartupError
 from amends.freshness import Freshness
 from amends.messages import Command
-from amends.money import MAX_AMOUNT
+from amends.money import MAX_AMOUNT, Money
 from amends.query import Query
 from amends.records import Position, Receipt
 from amends.settings import Settings
 from domain.order import UnknownOrder
+from domain.payment import NotifyPayment
+from domain.replenishment import DeliveryDiffers, RecordDelivery, ReplenishmentEnded, UnknownReplenishment
 from domain.values import Line
 from read_models import directory, order_history
 from read_models.order_history import OrderRow
 from workflows.payment import Payment, PaymentMethod
 from workflows.place_order import OrderOutcome, OrderRequest, PlaceOrder
+from workflows.reactions import workflow_of
+from workflows.refund_order import RefundOrder, RefundOutcome, RefundRequest
+from workflows.replenish import Replenish
 
-__all__ = ["PlacedOrder", "Shop", "TooLate"]
+__all__ = ["OrderRefund", "PaymentNotAwaited", "PlacedOrder", "Shop", "TooLate", "UnknownRefund"]
 
 T = TypeVar("T")
 
@@ -35,6 +49,14 @@ FRESH_WITHIN = 15.0
 
 class TooLate(Refused):
     """The order can no longer be cancelled"""
+
+
+class UnknownRefund(Refused):
+    """There is no return with this id"""
+
+
+class PaymentNotAwaited(Refused):
+    """Nobody waits for news of the payment"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,26 @@ class PlacedOrder:
     async def result(self) -> OrderOutcome:
         """Wait for the order's end: completed, or cancelled with the reason."""
         return await self._shop.result(self.order_id)
+
+
+@dataclass(frozen=True)
+class OrderRefund:
+    """A return that is on record.
+
+    Args:
+        refund_id: its id.
+        amount: what the customer gets, in minor units.
+        position: from here on readers can see it.
+    """
+
+    refund_id: str
+    amount: Money
+    position: Position
+    _shop: Shop
+
+    async def result(self) -> RefundOutcome:
+        """Wait for the return's end: refunded, or withdrawn with the reason."""
+        return await self._shop.refund_result(self.refund_id)
 
 
 class Shop:
@@ -128,12 +170,7 @@ class Shop:
             SagaError: it was terminated, or needs somebody's attention.
         """
         handle = self.client.temporal.get_workflow_handle_for(PlaceOrder.run, _workflow_id(order_id))
-        try:
-            outcome = await handle.result()
-        except RPCError as error:
-            raise _unknown(error, order_id) from error
-        except WorkflowFailureError as error:
-            raise SagaError(f"Order {order_id} did not come to its end: {error.cause}") from error
+        outcome = await _end_of(handle, UnknownOrder(order_id=order_id))
         self.client.saw(outcome.position)
         return outcome
 
@@ -154,20 +191,129 @@ class Shop:
                 raise TooLate(order_id=order_id) from error
             raise _unknown(error, order_id) from error
 
+    async def refund_order(
+        self,
+        order_id: str,
+        lines: Sequence[Line] | None = None,
+        *,
+        request_id: str | None = None,
+        restock: bool = True,
+        actor: str | None = None,
+    ) -> OrderRefund:
+        """Take goods of an order back for their money; returns as soon as the return is on record.
+
+        Args:
+            order_id: a completed order.
+            lines: what comes back, and how much of it; all that the customer still has when not given.
+            request_id: names the return; the same return again gets the first answer.
+            restock: whether the goods can be sold again.
+            actor: in whose name.
+
+        Raises:
+            InvalidInput: no lines, a product twice, a quantity or id that is none; names the field.
+            UnknownOrder, OrderNotCompleted, TooManyReturned, NothingPaid: a rule said no, and nothing has changed.
+            CommandIdReused: the request id stands for another return.
+            NoAnswer: no worker has answered in time; ask again with the same request id.
+        """
+        refund_id, goods = checked_request_id(request_id), None if lines is None else tuple(lines)
+        request = RefundRequest(refund_id=refund_id, order_id=order_id, lines=goods, restock=restock)
+        pieces = "all" if goods is None else f"{sum(line.quantity for line in goods)} pieces"
+        acceptance = await self.client.start(
+            RefundOrder,
+            request,
+            id=f"refund-{refund_id}",
+            accepted=RefundOrder.accepted,
+            labels={"order_id": order_id, "refund_id": refund_id},
+            attributes={"OrderId": order_id},
+            summary=f"{pieces} of order {order_id} back",
+            actor=actor,
+        )
+        self.client.saw(acceptance.position)
+        return OrderRefund(refund_id, acceptance.amount, acceptance.position, self)
+
+    async def refund_result(self, refund_id: str) -> RefundOutcome:
+        """Wait for a return's end.
+
+        Raises:
+            UnknownRefund: there is none.
+            SagaError: it was terminated, or needs somebody's attention.
+        """
+        handle = self.client.temporal.get_workflow_handle_for(RefundOrder.run, f"refund-{refund_id}")
+        outcome = await _end_of(handle, UnknownRefund(refund_id=refund_id))
+        self.client.saw(outcome.position)
+        return outcome
+
+    async def webhook(self, body: bytes, signature: str) -> None:
+        """Take a webhook of the payment provider; whoever waits for that payment asks the provider what is new.
+
+        Args:
+            body: as received, byte for byte.
+            signature: the header that came with it, `t=<unix seconds>,v1=<hex>`.
+
+        Raises:
+            StartupError: no secret is set to check it by.
+            WebhookForged, WebhookStale, WebhookMalformed: it is not the provider's, not of now, or nothing we know.
+            UnknownPayment: there is no such payment.
+            PaymentAlreadyProcessed, PaymentAlreadyFailed, PaymentAlreadyRefunded: nothing new is to come of it.
+            PaymentNotAwaited: whoever took it is gone.
+        """
+        secret = self.client.settings.webhook_secret
+        if secret is None or not secret.get_secret_value():
+            raise StartupError("Set AMENDS_WEBHOOK_SECRET to the secret that the payment provider signs webhooks with")
+        news = read_webhook(body, signature, secret.get_secret_value(), datetime.now(UTC))
+        notify = NotifyPayment(payment_id=news.payment_id)
+        await self.execute(notify, actor="payment provider")
+        if not await self._wake(news.payment_id):
+            await self.execute(notify, actor="payment provider")  # it may have ended just now, and says how
+            raise PaymentNotAwaited(payment_id=news.payment_id)
+
     async def payment_settled(self, order_id: str) -> None:
         """Tell an order's payment that the provider has news; without it, the payment looks by itself, later.
 
         Raises:
             UnknownOrder: no payment of such an order is waiting.
         """
-        for workflow_id in (f"{_workflow_id(order_id)}/payment", _workflow_id(order_id)):
-            try:
-                await self.client.temporal.get_workflow_handle(workflow_id).signal(Payment.settled)
-            except RPCError as error:
-                refused = _unknown(error, order_id)
-            else:
-                return
-        raise refused
+        if not await self._wake(order_id):
+            raise UnknownOrder(order_id=order_id)
+
+    async def delivery_arrived(self, replenishment_id: str, quantity: int) -> Position:
+        """Put a supplier's delivery on the shelf; returns as soon as it is there, and told twice, it counts once.
+
+        Args:
+            replenishment_id: as the delivery note has it.
+            quantity: pieces that came; more or fewer than ordered.
+
+        Returns:
+            from here on readers can see the goods.
+
+        Raises:
+            InvalidInput: the id or the quantity is none; names the field.
+            UnknownReplenishment: there is none.
+            ReplenishmentEnded: it was given up, or is delivered; what has come is received by `ReceiveStock`.
+            DeliveryDiffers: another quantity was told before; what else has come is received by `ReceiveStock`.
+            NoAnswer: no worker has answered in time; tell it again.
+        """
+        told = RecordDelivery(replenishment_id=replenishment_id, quantity=quantity)
+        handle = self.client.temporal.get_workflow_handle_for(Replenish.run, workflow_of(replenishment_id))
+        answer_seconds = timedelta(seconds=self.client.settings.answer_seconds)
+        try:
+            position = await handle.execute_update(
+                Replenish.delivered, told.quantity, id=f"delivered-{told.quantity}", rpc_timeout=answer_seconds
+            )
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise NoAnswer(f"No answer about {replenishment_id}; tell it again") from error
+        except WorkflowUpdateFailedError as error:
+            differs = isinstance(error.cause, ApplicationError) and error.cause.type == DeliveryDiffers.__name__
+            refusal = DeliveryDiffers if differs else ReplenishmentEnded
+            raise refusal(replenishment_id=replenishment_id, told=quantity) from error
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            if "completed" in error.message:
+                raise ReplenishmentEnded(replenishment_id=replenishment_id, told=quantity) from error
+            raise UnknownReplenishment(replenishment_id=replenishment_id) from error
+        self.client.saw(position)
+        return position
 
     async def status(self, order_id: str) -> OrderRow:
         """Where an order stands, no staler than what this client has done itself.
@@ -221,6 +367,19 @@ class Shop:
                 f"{timeout:g} s; see whether a worker runs, and views.projection_status"
             )
 
+    async def _wake(self, payment_id: str) -> bool:
+        """Signal whoever takes a payment: its order's child, a process of its own, or its order itself."""
+        order = _workflow_id(payment_id)
+        for workflow_id in (f"{order}/payment", f"payment-{payment_id}", order):
+            try:
+                await self.client.temporal.get_workflow_handle(workflow_id).signal(Payment.settled)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+            else:
+                return True
+        return False
+
     async def _check(self, request: OrderRequest) -> None:
         """Refuse what can't become an order; a name the views don't know yet is looked up in fresh ones."""
         problems = await self._problems(request)
@@ -259,6 +418,16 @@ class Shop:
         if len(currencies) > 1:
             problems["lines"] = f"an order is in one currency, not in {' and '.join(currencies)}"
         return problems
+
+
+async def _end_of(handle: WorkflowHandle[Any, T], unknown: Refused) -> T:
+    """What a saga came to."""
+    try:
+        return await handle.result()
+    except RPCError as error:
+        raise (unknown if error.status == RPCStatusCode.NOT_FOUND else error) from error
+    except WorkflowFailureError as error:
+        raise SagaError(f"{handle.id} did not come to its end: {error.cause}") from error
 
 
 def _workflow_id(order_id: str) -> str:

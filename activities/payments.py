@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from temporalio import activity
 
-from activities.gateway import Charge, ChargeResult, Refund
+from activities.gateway import Capture, Charge, ChargeResult, Refund, RefundResult
 from amends import Context, Key, Refused
 
 __all__ = ["PaymentDeclined", "Payments"]
@@ -25,9 +25,24 @@ class Payments(ABC):
         """Take the money, or learn that it comes later or not at all."""
 
     @abstractmethod
+    @activity.defn(name="payment.authorise")
+    async def authorise(self, charge: Charge, context: Context) -> ChargeResult:
+        """Have the money held, or learn that it will be later or not at all."""
+
+    @abstractmethod
+    @activity.defn(name="payment.capture")
+    async def capture(self, capture: Capture, context: Context) -> ChargeResult:
+        """Take the money that is held, or learn that it is held no more."""
+
+    @abstractmethod
     @activity.defn(name="payment.status")
     async def status(self, payment_id: Key, context: Context) -> ChargeResult:
         """Ask what has become of a payment."""
+
+    @abstractmethod
+    @activity.defn(name="payment.give_back")
+    async def give_back(self, refund: Refund, context: Context) -> RefundResult:
+        """Give money back, and learn what the payment has come to."""
 
     @abstractmethod
     @activity.defn(name="payment.refund")

@@ -8,46 +8,49 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    Connection,
-    DateTime,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    func,
-    select,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB
 
 from activities.gateway import (
+    Capture,
     Charge,
     ChargeResult,
     GatewayUnavailable,
     PaymentGateway,
     Refund,
+    RefundExceedsCharge,
     RefundResult,
     RequestRejected,
     UnknownCharge,
 )
+from activities.sandbox_ledger import (
+    ADD_CHARGE,
+    ANSWER,
+    BALANCE,
+    CAPTURE,
+    CARD,
+    GIVE_BACK,
+    GIVE_BACK_PART,
+    HOLD_PAYMENT,
+    LATEST,
+    SETTLE,
+    SETTLE_NOW,
+    TAKE_KEY,
+    TAKE_PAYMENT,
+    TOTALS,
+)
+from activities.webhooks import PaymentNews, sign
 from amends import Money
 from amends.database import Pool
 
-__all__ = ["SandboxGateway", "TestCard", "Totals", "install", "ledger_metadata"]
+__all__ = ["SandboxGateway", "TestCard", "Totals", "webhook_of"]
 
 SLOW_SECONDS = 2.0
 """How long the slow card's answer takes."""
@@ -55,8 +58,14 @@ SLOW_SECONDS = 2.0
 SETTLING_SECONDS = 1.0
 """How long a transfer is pending."""
 
+HELD_FOR = timedelta(days=7)
+"""How long money stays authorised that nobody captures."""
+
 VOIDED = "voided"
 """Why a charge is declined whose payment was undone before."""
+
+EXPIRED = "authorisation_expired"
+"""Why a capture is declined that comes too late."""
 
 
 class TestCard(StrEnum):
@@ -73,6 +82,8 @@ class TestCard(StrEnum):
     TRANSFER = "tok_transfer"
     TRANSFER_NEVER = "tok_transfer_never"
     TRANSFER_FAILS = "tok_transfer_fails"
+    CAPTURE_DECLINED = "tok_capture_declined"
+    HOLD_EXPIRES = "tok_hold_expires"
 
 
 class _Behaviour(NamedTuple):
@@ -90,104 +101,12 @@ _BEHAVIOURS = {
     TestCard.TRANSFER: _Behaviour("pending", None, "charged"),
     TestCard.TRANSFER_NEVER: _Behaviour("pending"),
     TestCard.TRANSFER_FAILS: _Behaviour("pending", "transfer_failed", "declined"),
-    **dict.fromkeys((TestCard.OK, TestCard.SLOW, TestCard.TIMEOUT_BEFORE, TestCard.TIMEOUT_AFTER), _CHARGES),
 }
-
-ledger_metadata = MetaData(schema="gateway")
-"""The sandbox's books."""
-
-requests = Table(
-    "requests",
-    ledger_metadata,
-    Column("key", Text, primary_key=True),
-    Column("fingerprint", Text, nullable=False, comment="Hash of the request, to tell a repeat from another request."),
-    Column("attempts", Integer, nullable=False, comment="How often it came."),
-    Column("answer", JSONB(none_as_null=True), comment="What was answered, and will be again; null before that."),
-    comment="Idempotency keys: each acts once.",
-)
-payments = Table(
-    "payments",
-    ledger_metadata,
-    Column("payment_id", Text, primary_key=True),
-    Column("voided", Boolean, nullable=False, comment="Given back, or called off: later charges are declined."),
-    comment="Payments that charges and refunds are about; the row is what they take turns on.",
-)
-charges = Table(
-    "charges",
-    ledger_metadata,
-    Column("provider_ref", Text, primary_key=True),
-    Column("payment_id", Text, nullable=False, index=True),
-    Column("card", Text, nullable=False, comment="Which test card; the token itself is not kept."),
-    Column("amount", BigInteger, CheckConstraint("amount > 0"), nullable=False, comment="Minor units."),
-    Column("currency", Text, nullable=False),
-    Column("status", Text, CheckConstraint("status in ('charged', 'declined', 'pending')"), nullable=False),
-    Column("reason", Text, comment="Why it was, or will be, declined."),
-    Column("settles_as", Text, comment="What a transfer becomes at settles_at."),
-    Column("settles_at", DateTime(timezone=True)),
-    Column("refunded", BigInteger, nullable=False, server_default=text("0"), comment="Minor units given back."),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
-    CheckConstraint("refunded >= 0 and refunded <= amount and (refunded = 0 or status = 'charged')", name="no_gain"),
-    comment="Money asked for: one row each time a key acted.",
-)
-
-TAKE_KEY = """
-insert into gateway.requests (key, fingerprint, attempts) values (%s, %s, 1)
-on conflict (key) do update set attempts = requests.attempts + 1
-returning fingerprint, attempts, answer
-"""
-"""Count an attempt under a key, and wait for whoever is at work on it."""
-
-ANSWER = "update gateway.requests set answer = %s where key = %s"
-"""Keep the answer for repeats."""
-
-TAKE_PAYMENT = """
-insert into gateway.payments (payment_id, voided) values (%(payment_id)s, %(void)s)
-on conflict (payment_id) do update set voided = payments.voided or excluded.voided
-returning voided
-"""
-"""Take turns on a payment, voiding it where asked to."""
-
-HOLD_PAYMENT = "select voided from gateway.payments where payment_id = %s for update"
-"""Take turns on a payment, if there is one."""
-
-ADD_CHARGE = """
-insert into gateway.charges
-    (provider_ref, payment_id, card, amount, currency, status, reason, settles_as, settles_at)
-values (%(provider_ref)s, %(payment_id)s, %(card)s, %(amount)s, %(currency)s, %(status)s, %(reason)s,
-        %(settles_as)s, case when %(settles_as)s::text is not null then clock_timestamp() + %(settles_in)s end)
-"""
-"""Put a charge on the books."""
-
-SETTLE = """
-update gateway.charges set status = settles_as
-where payment_id = %s and status = 'pending' and settles_at <= clock_timestamp()
-"""
-"""Let the transfers of a payment settle whose time has come."""
-
-LATEST = """
-select status, provider_ref, case when status = 'declined' then reason end from gateway.charges
-where payment_id = %s
-order by array_position(array['charged', 'pending', 'declined'], status), created_at desc limit 1
-"""
-"""What a payment has come to: charged if any charge is, else pending if any is, else the last one declined."""
-
-GIVE_BACK = """
-update gateway.charges
-set refunded = case when status = 'charged' then amount else 0 end,
-    status = case when status = 'pending' then 'declined' else status end,
-    reason = case when status = 'pending' then %(voided)s else reason end,
-    settles_as = null, settles_at = null
-where payment_id = %(payment_id)s
-returning currency, case when status = 'charged' then amount else 0 end, refunded
-"""
-"""Give back what was taken for a payment and void what is pending."""
-
-TOTALS = """
-select coalesce(sum(amount), 0)::bigint, coalesce(sum(refunded), 0)::bigint from gateway.charges
-where currency = %(currency)s and (%(payments)s::text[] is null or payment_id = any(%(payments)s))
-  and (status = 'charged' or (status = 'pending' and settles_as = 'charged' and settles_at <= clock_timestamp()))
-"""
-"""All that was taken and given back in a currency; transfers count from the moment they settle."""
+_HOLDS = {
+    _CHARGES: _Behaviour("authorised", EXPIRED, "declined"),
+    _BEHAVIOURS[TestCard.TRANSFER]: _Behaviour("pending", None, "authorised"),
+}
+"""What a token does instead when money is to be held and not taken."""
 
 
 class Totals(NamedTuple):
@@ -195,19 +114,6 @@ class Totals(NamedTuple):
 
     taken: Money
     refunded: Money
-
-
-def install(connection: Connection) -> None:
-    """Create the sandbox's books where they are missing, and let the writer role keep them.
-
-    Args:
-        connection: of the database's owner; the roles must be there. All happens in its transaction.
-    """
-    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("gateway.install"))))
-    connection.execute(text("create schema if not exists gateway"))
-    ledger_metadata.create_all(connection)
-    connection.execute(text("grant usage on schema gateway to amends_writer"))
-    connection.execute(text("grant select, insert, update on all tables in schema gateway to amends_writer"))
 
 
 class SandboxGateway(PaymentGateway):
@@ -231,18 +137,32 @@ class SandboxGateway(PaymentGateway):
             GatewayUnavailable: a token wants it so, on the first attempt.
             RequestRejected: the key stands for another request, or the amount is not more than zero.
         """
-        if request.amount.amount <= 0:
-            raise RequestRejected({"amount": "must be more than zero"})
+        return await self._ask(key, "charge", request)
+
+    async def authorise(self, key: str, request: Charge) -> ChargeResult:
+        """Hold money for a week, once for each key, in the way the token asks for; otherwise as `charge`."""
+        return await self._ask(key, "authorise", request)
+
+    async def capture(self, key: str, request: Capture) -> ChargeResult:
+        """Take what is held, once for each key, unless the card declines that or its hold has lapsed.
+
+        Args:
+            key: the idempotency key.
+            request: of which payment.
+
+        Raises:
+            GatewayUnavailable: the token wants it so, on the first attempt.
+            RequestRejected: the key stands for another request, or the authorisation is still pending.
+            UnknownCharge: there never was an authorisation.
+        """
         async with self._pool.connection() as connection, connection.transaction():
-            attempt, answer = await self._take(connection, key, "charge", request)
-            acts = answer is None and not (request.token == TestCard.TIMEOUT_BEFORE and attempt == 1)
+            attempt, answer = await self._take(connection, key, "capture", request)
+            row = await (await connection.execute(CARD, (request.payment_id,))).fetchone()
+            card = None if row is None else _card_named(row[0])
+            acts = answer is None and not (card == TestCard.TIMEOUT_BEFORE and attempt == 1)
             if acts:
-                answer = await self._charge(connection, key, request)
-        if acts and request.token == TestCard.SLOW:
-            await asyncio.sleep(SLOW_SECONDS)
-        if answer is None or (request.token == TestCard.TIMEOUT_AFTER and attempt == 1):
-            raise GatewayUnavailable(f"No answer about the charge for {request.payment_id}")
-        return ChargeResult.model_validate(answer)
+                answer = await self._capture(connection, key, request)
+        return await self._answered(request.payment_id, card, attempt, answer, acts)
 
     async def status(self, payment_id: str) -> ChargeResult:
         """What became of a payment by now.
@@ -258,12 +178,10 @@ class SandboxGateway(PaymentGateway):
             if payment is None:
                 raise UnknownCharge(payment_id=payment_id)
             await connection.execute(SETTLE, (payment_id,))
-            latest = await (await connection.execute(LATEST, (payment_id,))).fetchone()
-        status, provider_ref, reason = latest or ("declined", None, VOIDED)
-        return ChargeResult(status=status, provider_ref=provider_ref, reason=reason)
+            return ChargeResult.model_validate(await self._latest(connection, payment_id))
 
     async def refund(self, key: str, request: Refund) -> RefundResult:
-        """Give everything back, once for each key; void what is pending or never came.
+        """Give back a part, or everything and void what is pending, held or never came; once for each key.
 
         Args:
             key: the idempotency key.
@@ -271,12 +189,23 @@ class SandboxGateway(PaymentGateway):
 
         Raises:
             RequestRejected: the key stands for another request, or the payment is in another currency.
+            RefundExceedsCharge: less is left than the part that is wanted.
         """
         async with self._pool.connection() as connection, connection.transaction():
             _, answer = await self._take(connection, key, "refund", request)
             if answer is None:
                 answer = await self._refund(connection, key, request)
         return RefundResult.model_validate(answer)
+
+    async def settle(self, payment_id: str, status: Literal["charged", "authorised", "declined"] = "charged") -> None:
+        """Let a pending payment be decided now, as the customer's bank would some day.
+
+        Args:
+            payment_id: as charged.
+            status: how.
+        """
+        async with self._pool.connection() as connection:
+            await connection.execute(SETTLE_NOW, {"payment_id": payment_id, "status": status})
 
     async def totals(self, currency: str, payments: Sequence[str] | None = None) -> Totals:
         """What the books add up to, counted apart from every event and command.
@@ -291,12 +220,35 @@ class SandboxGateway(PaymentGateway):
         taken, refunded = row or (0, 0)
         return Totals(Money(amount=taken, currency=currency), Money(amount=refunded, currency=currency))
 
+    async def _ask(self, key: str, kind: str, request: Charge) -> ChargeResult:
+        """Charge or authorise."""
+        if request.amount.amount <= 0:
+            raise RequestRejected({"amount": "must be more than zero"})
+        card = next((card for card in TestCard if card == request.token), None)
+        async with self._pool.connection() as connection, connection.transaction():
+            attempt, answer = await self._take(connection, key, kind, request)
+            acts = answer is None and not (card == TestCard.TIMEOUT_BEFORE and attempt == 1)
+            if acts:
+                answer = await self._charge(connection, key, request, card, holds=kind == "authorise")
+        return await self._answered(request.payment_id, card, attempt, answer, acts)
+
+    @staticmethod
+    async def _answered(
+        payment_id: str, card: TestCard | None, attempt: int, answer: dict[str, Any] | None, acted: bool
+    ) -> ChargeResult:
+        """Answer as the card wants it: late, or not at all."""
+        if acted and card == TestCard.SLOW:
+            await asyncio.sleep(SLOW_SECONDS)
+        if answer is None or (card == TestCard.TIMEOUT_AFTER and attempt == 1):
+            raise GatewayUnavailable(f"No answer about the money for {payment_id}")
+        return ChargeResult.model_validate(answer)
+
     @staticmethod
     async def _take(
-        connection: AsyncConnection[TupleRow], key: str, kind: str, request: Charge | Refund
+        connection: AsyncConnection[TupleRow], key: str, kind: str, request: Charge | Capture | Refund
     ) -> tuple[int, dict[str, Any] | None]:
         """Which attempt under the key this is, and the recorded answer if there is one."""
-        fingerprint = sha256(f"{kind} {request.model_dump_json()}".encode()).hexdigest()
+        fingerprint = sha256(f"{kind} {request.model_dump_json(exclude_none=True)}".encode()).hexdigest()
         row = await (await connection.execute(TAKE_KEY, (key, fingerprint))).fetchone()
         assert row is not None
         if row[0] != fingerprint:
@@ -304,25 +256,30 @@ class SandboxGateway(PaymentGateway):
         return row[1], row[2]
 
     @staticmethod
-    async def _charge(connection: AsyncConnection[TupleRow], key: str, request: Charge) -> dict[str, Any]:
+    async def _charge(
+        connection: AsyncConnection[TupleRow], key: str, request: Charge, card: TestCard | None, *, holds: bool
+    ) -> dict[str, Any]:
         row = await (
             await connection.execute(TAKE_PAYMENT, {"payment_id": request.payment_id, "void": False})
         ).fetchone()
-        voided = row is not None and row[0]
-        card = next((card for card in TestCard if card == request.token), None)
-        behaviour = _BEHAVIOURS[card] if card else _Behaviour("declined", "unknown_token")
-        if voided:
+        behaviour = _BEHAVIOURS.get(card, _CHARGES) if card else _Behaviour("declined", "unknown_token")
+        if holds:
+            behaviour = _HOLDS.get(behaviour, behaviour)
+        if row is not None and row[0]:
             behaviour = _Behaviour("declined", VOIDED)
+        settles_in = timedelta(seconds=SETTLING_SECONDS)
+        if behaviour.status == "authorised":
+            settles_in = timedelta() if card == TestCard.HOLD_EXPIRES else HELD_FOR
         provider_ref = f"sandbox-{uuid4().hex}"
         await connection.execute(
             ADD_CHARGE,
             {
                 "provider_ref": provider_ref,
                 "payment_id": request.payment_id,
-                "card": card.name.lower() if card else "unknown",
+                "card": _name_of(card) if card else "unknown",
                 "amount": request.amount.amount,
                 "currency": request.amount.currency,
-                "settles_in": timedelta(seconds=SETTLING_SECONDS),
+                "settles_in": settles_in,
                 **behaviour._asdict(),
             },
         )
@@ -331,18 +288,66 @@ class SandboxGateway(PaymentGateway):
         await connection.execute(ANSWER, (Jsonb(answer), key))
         return answer
 
+    @classmethod
+    async def _capture(cls, connection: AsyncConnection[TupleRow], key: str, request: Capture) -> dict[str, Any]:
+        id = request.payment_id
+        if await (await connection.execute(HOLD_PAYMENT, (id,))).fetchone() is None:
+            raise UnknownCharge(payment_id=id)
+        await connection.execute(SETTLE, (id,))
+        declining = _name_of(TestCard.CAPTURE_DECLINED)
+        await connection.execute(CAPTURE, {"payment_id": id, "declining": declining})
+        answer = await cls._latest(connection, id)
+        if answer["status"] == "pending":
+            raise RequestRejected({"payment_id": "its authorisation is still pending"})
+        await connection.execute(ANSWER, (Jsonb(answer), key))
+        return answer
+
+    @staticmethod
+    async def _latest(connection: AsyncConnection[TupleRow], payment_id: str) -> dict[str, Any]:
+        """What a payment has come to; one that was undone before it began has come to nothing."""
+        row = await (await connection.execute(LATEST, (payment_id,))).fetchone()
+        return dict(zip(("status", "provider_ref", "reason"), row or ("declined", None, VOIDED), strict=True))
+
     @staticmethod
     async def _refund(connection: AsyncConnection[TupleRow], key: str, request: Refund) -> dict[str, Any]:
-        await connection.execute(TAKE_PAYMENT, {"payment_id": request.payment_id, "void": True})
-        await connection.execute(SETTLE, (request.payment_id,))
-        rows = await (
-            await connection.execute(GIVE_BACK, {"payment_id": request.payment_id, "voided": VOIDED})
-        ).fetchall()
-        if any(currency != request.currency for currency, _, _ in rows):
+        id, part = request.payment_id, request.amount
+        await connection.execute(TAKE_PAYMENT, {"payment_id": id, "void": part is None})
+        await connection.execute(SETTLE, (id,))
+        charged = await (await connection.execute(BALANCE, (id,))).fetchall()
+        if any(currency != request.currency for currency, _, _ in charged):
             raise RequestRejected({"currency": f"the payment was charged in another one than {request.currency}"})
+        if part is None:
+            await connection.execute(GIVE_BACK, {"payment_id": id, "voided": VOIDED})
+        else:
+            left = sum(taken - refunded for _, taken, refunded in charged)
+            if part.amount > left:
+                raise RefundExceedsCharge(payment_id=id, wanted=str(part), left=left)
+            await connection.execute(GIVE_BACK_PART, {"payment_id": id, "part": part.amount})
+        rows = await (await connection.execute(BALANCE, (id,))).fetchall()
         answer = {
             "taken": {"amount": sum(taken for _, taken, _ in rows), "currency": request.currency},
             "refunded": {"amount": sum(refunded for _, _, refunded in rows), "currency": request.currency},
         }
         await connection.execute(ANSWER, (Jsonb(answer), key))
         return answer
+
+
+def webhook_of(payment_id: str, secret: str, at: datetime | None = None) -> tuple[bytes, str]:
+    """The webhook that the provider sends when a payment has changed: its body, and its signature.
+
+    Args:
+        payment_id: as charged.
+        secret: shared with whom it goes to.
+        at: when it is sent; now when not given.
+    """
+    body = PaymentNews(type="payment.changed", payment_id=payment_id).model_dump_json().encode()
+    return body, sign(body, secret, at or datetime.now(UTC))
+
+
+def _name_of(card: TestCard) -> str:
+    """What the books call a card, for the token itself is not kept."""
+    return card.name.lower()
+
+
+def _card_named(name: str) -> TestCard | None:
+    return next((card for card in TestCard if _name_of(card) == name), None)

@@ -13,9 +13,12 @@ __all__ = [
     "UNKNOWN_REF",
     "VOIDED",
     "AmountDiffers",
+    "NotifyPayment",
     "Payment",
     "PaymentAlreadyFailed",
     "PaymentAlreadyProcessed",
+    "PaymentAlreadyRefunded",
+    "PaymentAuthorised",
     "PaymentCommand",
     "PaymentEnded",
     "PaymentEvent",
@@ -25,6 +28,7 @@ __all__ = [
     "PaymentProcessed",
     "PaymentRefunded",
     "PaymentRequested",
+    "RecordAuthorisation",
     "RecordFailure",
     "RecordPayment",
     "RecordRefund",
@@ -62,6 +66,10 @@ class PaymentAlreadyProcessed(Refused):
     """The payment has been taken already"""
 
 
+class PaymentAlreadyRefunded(Refused):
+    """The payment has been given back already"""
+
+
 class AmountDiffers(Refused):
     """The provider tells of another amount than is on record"""
 
@@ -86,6 +94,20 @@ class RequestPayment(Command, name="payment.request"):
     customer_id: Key
     amount: PositiveMoney
     method: PaymentMethod
+
+
+class RecordAuthorisation(Command, name="payment.record_authorisation"):
+    """Note that the provider holds the money for us; it is taken later, or let go.
+
+    Args:
+        payment_id: which payment.
+        amount: how much, in minor units; all that was asked for.
+        provider_ref: what the provider calls it.
+    """
+
+    payment_id: Key
+    amount: PositiveMoney
+    provider_ref: ShortText
 
 
 class RecordPayment(Command, name="payment.record"):
@@ -114,8 +136,18 @@ class RecordFailure(Command, name="payment.record_failure"):
     reason: ShortText
 
 
+class NotifyPayment(Command, name="payment.notify"):
+    """Note that the provider says it has news; what they are is asked of the provider, so this changes nothing.
+
+    Args:
+        payment_id: which payment; it must still wait for something.
+    """
+
+    payment_id: Key
+
+
 class RecordRefund(Command, name="payment.record_refund"):
-    """Note what an undo found out from the provider, whatever was known before.
+    """Note what the provider has given back, whatever was known before.
 
     Args:
         payment_id: which payment.
@@ -152,6 +184,22 @@ class PaymentRequested(Event, name="payment.requested"):
     customer_id: Key
     amount: Money
     method: str
+
+
+class PaymentAuthorised(Event, name="payment.authorised"):
+    """The provider holds money for us; nothing is taken yet.
+
+    Args:
+        payment_id: which payment.
+        order_id: what it is to pay for.
+        amount: how much, in minor units.
+        provider_ref: what the provider calls it.
+    """
+
+    payment_id: Key
+    order_id: Key
+    amount: Money
+    provider_ref: str
 
 
 class PaymentProcessed(Event, name="payment.processed"):
@@ -198,8 +246,8 @@ class PaymentRefunded(Event, name="payment.refunded"):
     amount: Money
 
 
-PaymentCommand = RequestPayment | RecordPayment | RecordFailure | RecordRefund
-PaymentEvent = PaymentRequested | PaymentProcessed | PaymentFailed | PaymentRefunded
+PaymentCommand = RequestPayment | RecordAuthorisation | RecordPayment | RecordFailure | RecordRefund | NotifyPayment
+PaymentEvent = PaymentRequested | PaymentAuthorised | PaymentProcessed | PaymentFailed | PaymentRefunded
 
 
 class Payment(Aggregate[PaymentCommand, PaymentEvent], category="payment", key="payment_id"):
@@ -213,11 +261,11 @@ class Payment(Aggregate[PaymentCommand, PaymentEvent], category="payment", key="
         amount: what was asked for, in minor units.
         taken: what the provider took, in minor units of the same currency.
         refunded: what it gave back, likewise.
-        provider_ref: what the provider calls it, once taken.
+        provider_ref: what the provider calls it, once held or taken.
         reason: why it failed, if it did.
     """
 
-    status: Literal["new", "requested", "processed", "failed", "refunded"] = "new"
+    status: Literal["new", "requested", "authorised", "processed", "failed", "refunded"] = "new"
     order_id: str = ""
     customer_id: str = ""
     method: str = ""
@@ -237,15 +285,20 @@ class Payment(Aggregate[PaymentCommand, PaymentEvent], category="payment", key="
             case _ if self.amount is None:
                 raise UnknownPayment(payment_id=command.payment_id)
 
-            case RecordPayment():
+            case RecordAuthorisation() | RecordPayment():
                 return self._record(command, self.amount)
 
             case RecordFailure() if self.status == "failed":
                 return []
-            case RecordFailure(payment_id=id, reason=reason) if self.status == "requested":
+            case RecordFailure(payment_id=id, reason=reason) if self._waits:
                 return [self._failed(id, reason)]
             case RecordFailure(payment_id=id):
                 raise PaymentAlreadyProcessed(payment_id=id, status=self.status)
+
+            case NotifyPayment() if self._waits:
+                return []
+            case NotifyPayment(payment_id=id):
+                raise self._over(id)
 
             case RecordRefund():
                 return self._refund(command, self.amount)
@@ -261,17 +314,32 @@ class Payment(Aggregate[PaymentCommand, PaymentEvent], category="payment", key="
             return []
         raise PaymentExists(payment_id=command.payment_id, status=self.status)
 
-    def _record(self, command: RecordPayment, asked: Money) -> Decision:
-        """All that was asked for is taken, once."""
+    @property
+    def _waits(self) -> bool:
+        """Whether nothing has been decided yet: nothing taken, nothing failed."""
+        return self.status in ("requested", "authorised")
+
+    def _over(self, payment_id: str) -> Refused:
+        """Why nothing more is to come."""
         if self.status == "failed":
-            raise PaymentAlreadyFailed(payment_id=command.payment_id, reason=self.reason)
-        if command.amount != asked:
-            raise _differs(command.payment_id, asked, command.amount)
+            return PaymentAlreadyFailed(payment_id=payment_id, reason=self.reason)
+        over = PaymentAlreadyRefunded if self.status == "refunded" else PaymentAlreadyProcessed
+        return over(payment_id=payment_id, status=self.status)
+
+    def _record(self, command: RecordAuthorisation | RecordPayment, asked: Money) -> Decision:
+        """All that was asked for is held, where it is held at all, and taken; each once."""
+        id, amount, provider_ref = command.payment_id, command.amount, command.provider_ref
+        if self.status == "failed":
+            raise PaymentAlreadyFailed(payment_id=id, reason=self.reason)
+        if amount != asked:
+            raise _differs(id, asked, amount)
+        if isinstance(command, RecordPayment) and self._waits:
+            return [self._processed(id, amount, provider_ref)]
         if self.status == "requested":
-            return [self._processed(command.payment_id, command.amount, command.provider_ref)]
-        if command.provider_ref == self.provider_ref:
+            return [PaymentAuthorised(payment_id=id, order_id=self.order_id, amount=amount, provider_ref=provider_ref)]
+        if provider_ref == self.provider_ref:
             return []
-        raise PaymentAlreadyProcessed(payment_id=command.payment_id, status=self.status, provider_ref=self.provider_ref)
+        raise PaymentAlreadyProcessed(payment_id=id, status=self.status, provider_ref=self.provider_ref)
 
     def _refund(self, command: RecordRefund, asked: Money) -> Decision:
         """What the provider did is recorded, also what it did while we thought otherwise."""
@@ -282,7 +350,7 @@ class Payment(Aggregate[PaymentCommand, PaymentEvent], category="payment", key="
         if back.amount > taken.amount:
             raise RefundTooHigh(payment_id=id, taken=str(taken), refunded=str(back))
         if taken.amount == 0:
-            return [self._failed(id, VOIDED)] if self.status == "requested" else []
+            return [self._failed(id, VOIDED)] if self._waits else []
         found = [] if self.taken > 0 else [self._processed(id, taken, UNKNOWN_REF)]
         if back.amount <= self.refunded:
             return found
@@ -300,6 +368,8 @@ class Payment(Aggregate[PaymentCommand, PaymentEvent], category="payment", key="
         match event:
             case PaymentRequested():
                 return self.having(status="requested", **event.model_dump(include=_ASKED), amount=event.amount)
+            case PaymentAuthorised(provider_ref=provider_ref):
+                return self.having(status="authorised", provider_ref=provider_ref)
             case PaymentProcessed(amount=amount, provider_ref=provider_ref):
                 return self.having(status="processed", taken=amount.amount, provider_ref=provider_ref)
             case PaymentFailed(reason=reason):

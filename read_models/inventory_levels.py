@@ -1,21 +1,23 @@
-"""Stock as people ask about it: what is there, what of it is promised, what has gone out."""
+"""Stock as people ask about it: what is there, what of it is promised, what has gone out, what is on its way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, Column, Text, select
+from sqlalchemy import BigInteger, Column, DateTime, Index, Text, select
 
 from amends import Recorded
 from amends.changes import Rows
 from amends.projection import Projection
 from amends.query import Query, many
-from domain.stock import StockCommitted, StockReceived, StockReleased, StockReserved
+from domain.replenishment import ReplenishmentCancelled, ReplenishmentDelivered, ReplenishmentOpened
+from domain.stock import ReorderPointSet, StockCommitted, StockLapsed, StockReceived, StockReleased, StockReserved
 
-__all__ = ["LevelRow", "inventory", "levels"]
+__all__ = ["LevelRow", "ReplenishmentRow", "inventory", "levels", "replenishments"]
 
-inventory = Projection("inventory_levels", version=1)
+inventory = Projection("inventory_levels", version=2)
 
 stock = inventory.table(
     "inventory_levels",
@@ -24,8 +26,27 @@ stock = inventory.table(
     Column("on_hand", BigInteger, nullable=False, default=0, comment="Pieces on the shelf, reserved ones included."),
     Column("reserved", BigInteger, nullable=False, default=0, comment="Pieces promised to open reservations."),
     Column("committed", BigInteger, nullable=False, default=0, comment="Pieces that have left for completed orders."),
-    comment="One row a product: pieces received, on hand, reserved, committed, available.",
-    computed={"available": ("on_hand - reserved", "Pieces that can still be reserved.")},
+    Column("on_order", BigInteger, nullable=False, default=0, comment="Pieces that a supplier is to deliver."),
+    Column("reorder_at", BigInteger, nullable=False, default=0, comment="Fewest available pieces that are enough."),
+    comment="One row a product: pieces received, on hand, reserved, committed, available, on order.",
+    computed={
+        "available": ("on_hand - reserved", "Pieces that can still be reserved."),
+        "low": ("on_hand - reserved < reorder_at", "Whether too few are available."),
+    },
+)
+
+supplies = inventory.table(
+    "replenishments",
+    Column("replenishment_id", Text, primary_key=True, comment="The replenishment; the delivery note bears it."),
+    Column("sku", Text, comment="The product."),
+    Column("status", Text, comment="open, then one of delivered and cancelled."),
+    Column("reason", Text, comment="Why it was cancelled: a refusal's name, or who cancelled it."),
+    Column("ordered", BigInteger, nullable=False, default=0, comment="Pieces ordered from the supplier."),
+    Column("delivered", BigInteger, nullable=False, default=0, comment="Pieces that came."),
+    Column("opened_at", DateTime(timezone=True), comment="When it was ordered."),
+    Column("ended_at", DateTime(timezone=True), comment="When it was delivered or cancelled."),
+    Index("replenishments_by_sku", "sku", "opened_at"),
+    comment="One row a replenishment: what was ordered from the supplier, and what became of it.",
 )
 
 
@@ -47,10 +68,45 @@ def released(event: StockReleased, fact: Recorded, rows: Rows) -> None:
     rows(stock, event.sku).add(reserved=-event.quantity)
 
 
+@inventory.on(StockLapsed)
+def lapsed(event: StockLapsed, fact: Recorded, rows: Rows) -> None:
+    """A promise was forgotten about."""
+    rows(stock, event.sku).add(reserved=-event.quantity)
+
+
 @inventory.on(StockCommitted)
 def committed(event: StockCommitted, fact: Recorded, rows: Rows) -> None:
     """Promised goods left."""
     rows(stock, event.sku).add(reserved=-event.quantity, on_hand=-event.quantity, committed=event.quantity)
+
+
+@inventory.on(ReorderPointSet)
+def reorder_point_set(event: ReorderPointSet, fact: Recorded, rows: Rows) -> None:
+    """It was said how much is enough."""
+    rows(stock, event.sku).set(reorder_at=event.at)
+
+
+@inventory.on(ReplenishmentOpened)
+def replenishment_opened(event: ReplenishmentOpened, fact: Recorded, rows: Rows) -> None:
+    """More was ordered."""
+    rows(stock, event.sku).add(on_order=event.quantity)
+    rows(supplies, event.replenishment_id).set(
+        sku=event.sku, status="open", ordered=event.quantity, opened_at=fact.recorded_at
+    )
+
+
+@inventory.on(ReplenishmentDelivered)
+def replenishment_delivered(event: ReplenishmentDelivered, fact: Recorded, rows: Rows) -> None:
+    """It came, and is counted as received by itself."""
+    rows(stock, event.sku).add(on_order=-event.ordered)
+    rows(supplies, event.replenishment_id).set(status="delivered", delivered=event.quantity, ended_at=fact.recorded_at)
+
+
+@inventory.on(ReplenishmentCancelled)
+def replenishment_cancelled(event: ReplenishmentCancelled, fact: Recorded, rows: Rows) -> None:
+    """It will not come."""
+    rows(stock, event.sku).add(on_order=-event.ordered)
+    rows(supplies, event.replenishment_id).set(status="cancelled", reason=event.reason, ended_at=fact.recorded_at)
 
 
 class LevelRow(BaseModel):
@@ -62,12 +118,35 @@ class LevelRow(BaseModel):
     reserved: int
     committed: int
     available: int
+    on_order: int = 0
+    reorder_at: int = 0
+    low: bool = False
+
+
+class ReplenishmentRow(BaseModel):
+    """A replenishment as `views.replenishments` shows it, in pieces."""
+
+    replenishment_id: str
+    sku: str
+    status: str
+    reason: str | None
+    ordered: int
+    delivered: int
+    opened_at: datetime
+    ended_at: datetime | None
 
 
 _levels = inventory.view("inventory_levels")
+_replenishments = inventory.view("replenishments")
 
 
 def levels(skus: Sequence[str] | None = None) -> Query[list[LevelRow]]:
     """Stock by product; of all products unless some are named."""
     chosen = select(_levels) if skus is None else select(_levels).where(_levels.c.sku.in_(skus))
     return many(chosen.order_by(_levels.c.sku), LevelRow)
+
+
+def replenishments(sku: str | None = None) -> Query[list[ReplenishmentRow]]:
+    """What was ordered from suppliers, oldest first; of all products unless one is named."""
+    chosen = select(_replenishments) if sku is None else select(_replenishments).where(_replenishments.c.sku == sku)
+    return many(chosen.order_by(_replenishments.c.opened_at, _replenishments.c.replenishment_id), ReplenishmentRow)

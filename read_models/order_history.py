@@ -13,8 +13,15 @@ from amends import Recorded
 from amends.changes import Rows
 from amends.projection import Projection
 from amends.query import Query, first, many
-from domain.order import OrderCancelled, OrderCompleted, OrderPlaced
-from domain.payment import PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentRequested
+from domain.order import (
+    GoodsReturned,
+    OrderCancelled,
+    OrderCompleted,
+    OrderPlaced,
+    ReturnCompleted,
+    ReturnWithdrawn,
+)
+from domain.payment import PaymentAuthorised, PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentRequested
 from domain.stock import StockCommitted, StockReleased, StockReserved
 
 __all__ = [
@@ -28,19 +35,21 @@ __all__ = [
     "timeline_of",
 ]
 
-history = Projection("order_history", version=1)
+history = Projection("order_history", version=2)
 
 orders = history.table(
     "order_history",
     Column("order_id", Text, primary_key=True, comment="The order."),
     Column("customer_id", Text, comment="Who ordered."),
-    Column("status", Text, comment="placed, then one of completed and cancelled."),
+    Column("status", Text, comment="placed, then completed or cancelled; refunded once all has come back."),
     Column("reason", Text, comment="Why it was cancelled: a refusal's name, or who cancelled it."),
     Column("lines", JSONB, comment="What was ordered: sku, quantity and unit price of each line."),
     Column("currency", Text, comment="ISO 4217 currency of all amounts."),
     Column("total", BigInteger, nullable=False, default=0, comment="Price of all lines, in minor units."),
     Column("paid", BigInteger, nullable=False, default=0, comment="Taken from the customer, in minor units."),
     Column("refunded", BigInteger, nullable=False, default=0, comment="Given back, in minor units."),
+    Column("returned", BigInteger, nullable=False, default=0, comment="Price of goods that came back, in minor units."),
+    Column("returning", Integer, nullable=False, default=0, comment="Returns whose money is still to go back."),
     Column("endings", Integer, nullable=False, default=0, comment="How many final states it has had: 0 or 1."),
     Column("placed_at", DateTime(timezone=True), comment="When it was placed."),
     Column("paid_at", DateTime(timezone=True), comment="When the money was taken."),
@@ -94,6 +103,35 @@ def cancelled(event: OrderCancelled, fact: Recorded, rows: Rows) -> None:
 def payment_requested(event: PaymentRequested, fact: Recorded, rows: Rows) -> None:
     """The customer was asked for money."""
     _note(rows, event.order_id, fact, f"{event.amount} by {event.method}")
+
+
+@history.on(GoodsReturned)
+def goods_returned(event: GoodsReturned, fact: Recorded, rows: Rows) -> None:
+    """Goods came back."""
+    rows(orders, event.order_id).add(returning=1)
+    _note(rows, event.order_id, fact, str(event.amount))
+
+
+@history.on(ReturnWithdrawn)
+def return_withdrawn(event: ReturnWithdrawn, fact: Recorded, rows: Rows) -> None:
+    """They did not, after all."""
+    rows(orders, event.order_id).add(returning=-1)
+    _note(rows, event.order_id, fact, event.reason)
+
+
+@history.on(ReturnCompleted)
+def return_completed(event: ReturnCompleted, fact: Recorded, rows: Rows) -> None:
+    """Their money has gone back."""
+    row = rows(orders, event.order_id).add(returned=event.amount.amount, returning=-1)
+    if event.everything:
+        row.set(status="refunded")
+    _note(rows, event.order_id, fact, str(event.amount))
+
+
+@history.on(PaymentAuthorised)
+def payment_authorised(event: PaymentAuthorised, fact: Recorded, rows: Rows) -> None:
+    """The customer's money is held."""
+    _note(rows, event.order_id, fact, str(event.amount))
 
 
 @history.on(PaymentProcessed)
@@ -152,6 +190,7 @@ class OrderRow(BaseModel):
     total: int
     paid: int
     refunded: int
+    returned: int
     placed_at: datetime
     paid_at: datetime | None
     ended_at: datetime | None
@@ -169,21 +208,23 @@ class TimelineRow(BaseModel):
 
 
 class MoneyRow(BaseModel):
-    """Money by currency, in minor units: taken, given back, and the total of completed orders."""
+    """Money by currency, in minor units: taken, given back, total of completed orders, price of what came back."""
 
     currency: str
     taken: int
     refunded: int
     completed: int
+    returned: int
 
 
 _orders = history.view("order_history")
 _timeline = history.view("order_timeline")
+_placed = _orders.c.placed_at.is_not(None)  # a payment that was taken for no order of ours has left a row, but is none
 
 
 def order(order_id: str) -> Query[OrderRow | None]:
     """One order."""
-    return first(select(_orders).where(_orders.c.order_id == order_id), OrderRow)
+    return first(select(_orders).where(_orders.c.order_id == order_id, _placed), OrderRow)
 
 
 def orders_of(customer_id: str, limit: int = 50) -> Query[list[OrderRow]]:
@@ -202,15 +243,18 @@ def money(*, ended: bool = False) -> Query[list[MoneyRow]]:
     """Money by currency.
 
     Args:
-        ended: leave out orders that are under way, whose money may be taken and not yet be earned or given back.
+        ended: leave out orders that are under way, and those of which something is being returned: their money may be
+            taken and not yet be earned, or given back and not yet be on record as such.
     """
-    completed_total = func.coalesce(func.sum(_orders.c.total).filter(_orders.c.status == "completed"), 0)
+    sold = _orders.c.status.in_(["completed", "refunded"])
+    completed_total = func.coalesce(func.sum(_orders.c.total).filter(sold), 0)
     sums = select(
         _orders.c.currency,
         func.sum(_orders.c.paid).label("taken"),
         func.sum(_orders.c.refunded).label("refunded"),
         completed_total.label("completed"),
-    )
+        func.sum(_orders.c.returned).label("returned"),
+    ).where(_placed)
     if ended:
-        sums = sums.where(_orders.c.ended_at.is_not(None))
+        sums = sums.where(_orders.c.ended_at.is_not(None), _orders.c.returning == 0)
     return many(sums.group_by(_orders.c.currency).order_by(_orders.c.currency), MoneyRow)

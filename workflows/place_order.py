@@ -13,7 +13,7 @@ from domain.order import Cancel, Complete, Place
 from domain.stock import CommitStock
 from domain.values import Line, OrderLines, PricedLine, total_of
 from workflows.inventory_reservation import InventoryReservation, Reservation
-from workflows.payment import Payment, PaymentMethod, PaymentRequest
+from workflows.payment import Payment, PaymentMethod, PaymentRequest, capture_payment
 
 __all__ = ["Acceptance", "OrderOutcome", "OrderRequest", "PlaceOrder"]
 
@@ -66,8 +66,9 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
             async with self.saga as saga:
                 lines = await self._price(saga, request)
                 lines = await self._place(saga, request, lines)
-                await self._pay(saga, request, lines)
+                payment = await self._pay(saga, request, lines)
                 await self._reserve(saga, request)
+                await self._capture(saga, payment)
                 await self._complete(saga, request)
         except SagaUndone as undone:
             status: Literal["cancelled", "refused"] = "cancelled" if self._accepted else "refused"
@@ -111,7 +112,7 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
         # what is on record is what is paid, though the workflow was reset and the prices have changed since
         return receipt.first(place).lines
 
-    async def _pay(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> None:
+    async def _pay(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> PaymentRequest:
         payment = PaymentRequest(
             payment_id=request.order_id,
             order_id=request.order_id,
@@ -122,6 +123,7 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
         # a card answers at once; a transfer has a life of its own, for days
         mount = saga.sub if request.payment.kind == "card" else saga.child
         await mount("payment", Payment, payment)
+        return payment
 
     async def _reserve(self, saga: Saga, request: OrderRequest) -> None:
         await saga.sub(
@@ -129,6 +131,10 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
             InventoryReservation,
             Reservation(reservation_id=request.order_id, lines=request.lines),
         )
+
+    async def _capture(self, saga: Saga, payment: PaymentRequest) -> None:
+        if payment.method.mode == "authorise":
+            await capture_payment(saga, payment)
 
     async def _complete(self, saga: Saga, request: OrderRequest) -> None:
         await saga.do("complete the order", Complete(order_id=request.order_id), pivot=True)

@@ -22,27 +22,31 @@ __all__ = ["Books", "check", "read_books"]
 PATIENCE = 60.0
 """Seconds for the views to catch up before the books are checked."""
 
-ORDERS = text("select order_id, status, reason, endings, currency from views.order_history").columns()
-"""Every order's status with the reason, and how many final states it has had."""
+ORDERS = text(
+    "select order_id, status, reason, endings, returning, currency from views.order_history where placed_at is not null"
+).columns()
+"""Every order's status with the reason, how many final states it has had, and how many returns are under way."""
 
 PIECES = text(
     """
     select line ->> 'sku' as sku,
-           coalesce(sum((line ->> 'quantity')::bigint) filter (where status = 'completed'), 0)::bigint as completed,
-           coalesce(sum((line ->> 'quantity')::bigint) filter (where status = 'placed'), 0)::bigint as open
-    from views.order_history, jsonb_array_elements(lines) as line group by 1
+           coalesce(sum(pieces) filter (where status in ('completed', 'refunded')), 0)::bigint as completed,
+           coalesce(sum(pieces) filter (where status = 'placed'), 0)::bigint as open
+    from views.order_history, jsonb_array_elements(lines) as line, cast(line ->> 'quantity' as bigint) as pieces
+    group by 1
     """
 ).columns()
 """Pieces of each product in orders, counted apart from the stock."""
 
 
 class Order(BaseModel):
-    """An order's status with the reason, how many final states it has had, its currency."""
+    """An order's status with the reason, how many final states it has had, returns under way, its currency."""
 
     order_id: str
     status: str
     reason: str | None = None
     endings: int
+    returning: int = 0
     currency: str
 
 
@@ -73,12 +77,13 @@ async def read_books(shop: Shop, database_url: str) -> Books:
     """
     await shop.require(shop.client.seen, PATIENCE)
     orders = await shop.query(many(ORDERS, Order))
+    ended = [order for order in orders if order.status != "placed" and not order.returning]
     return Books(
         orders=orders,
         money=await shop.query(order_history.money(ended=True)),
         levels=await shop.query(inventory_levels.levels()),
         pieces=await shop.query(many(PIECES, Pieces)),
-        ledger=await _ledger(database_url, [order for order in orders if order.status != "placed"]),
+        ledger=await _ledger(database_url, ended),
     )
 
 
@@ -105,8 +110,8 @@ def check(books: Books, results: Sequence[Result]) -> dict[str, bool]:
     return {
         "every order ended in exactly one final state": all(order.endings <= 1 for order in books.orders)
         and all(_ended(orders, result) for result in results),
-        "money taken - refunded = total of completed orders": all(
-            row.taken - row.refunded == row.completed for row in books.money
+        "money taken - refunded = total of completed orders - returned": all(
+            row.taken - row.refunded == row.completed - row.returned for row in books.money
         ),
         "the payment provider's ledger agrees": all(
             books.ledger.get(row.currency) == (row.taken, row.refunded) for row in books.money

@@ -23,7 +23,7 @@ def order(status: str, endings: int, order_id: str = "a") -> Order:
 def books(**changes: Any) -> Books:
     good = {
         "levels": [LevelRow(sku="tea", received=10, on_hand=8, reserved=0, committed=2, available=8)],
-        "money": [MoneyRow(currency="EUR", taken=500, refunded=100, completed=400)],
+        "money": [MoneyRow(currency="EUR", taken=500, refunded=100, completed=420, returned=20)],
         "pieces": [Pieces(sku="tea", completed=2)],
         "orders": [order("completed", 1)],
         "ledger": {"EUR": (500, 100)},
@@ -52,8 +52,12 @@ def test_orders_of_others_that_are_under_way_break_nothing() -> None:
         ({"orders": [order("cancelled", 1)]}, ["every order ended in exactly one final state"]),
         ({"orders": []}, ["every order ended in exactly one final state"]),
         (
-            {"money": [MoneyRow(currency="EUR", taken=500, refunded=0, completed=400)]},
-            ["money taken - refunded = total of completed orders", "the payment provider's ledger agrees"],
+            {"money": [MoneyRow(currency="EUR", taken=500, refunded=0, completed=400, returned=0)]},
+            ["money taken - refunded = total of completed orders - returned", "the payment provider's ledger agrees"],
+        ),
+        (
+            {"money": [MoneyRow(currency="EUR", taken=500, refunded=100, completed=420, returned=0)]},
+            ["money taken - refunded = total of completed orders - returned"],
         ),
         ({"ledger": {"EUR": (600, 200)}}, ["the payment provider's ledger agrees"]),
         (

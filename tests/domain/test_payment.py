@@ -11,9 +11,12 @@ from amends import Claim, InvalidInput, Money
 from amends.testing import given
 from domain.payment import (
     AmountDiffers,
+    NotifyPayment,
     Payment,
     PaymentAlreadyFailed,
     PaymentAlreadyProcessed,
+    PaymentAlreadyRefunded,
+    PaymentAuthorised,
     PaymentCommand,
     PaymentEnded,
     PaymentEvent,
@@ -22,6 +25,7 @@ from domain.payment import (
     PaymentProcessed,
     PaymentRefunded,
     PaymentRequested,
+    RecordAuthorisation,
     RecordFailure,
     RecordPayment,
     RecordRefund,
@@ -45,6 +49,8 @@ def given_back(amount: int) -> PaymentRefunded:
 
 request = RequestPayment(payment_id="p1", order_id="o1", customer_id="c1", amount=eur(500), method="card")
 requested = PaymentRequested(payment_id="p1", order_id="o1", customer_id="c1", amount=eur(500), method="card")
+authorise = RecordAuthorisation(payment_id="p1", amount=eur(500), provider_ref="ch_1")
+authorised = PaymentAuthorised(payment_id="p1", order_id="o1", amount=eur(500), provider_ref="ch_1")
 record = RecordPayment(payment_id="p1", amount=eur(500), provider_ref="ch_1")
 processed = PaymentProcessed(payment_id="p1", order_id="o1", amount=eur(500), provider_ref="ch_1")
 found = PaymentProcessed(payment_id="p1", order_id="o1", amount=eur(500), provider_ref="unknown")
@@ -52,7 +58,10 @@ fail = RecordFailure(payment_id="p1", reason="card_declined")
 failed = PaymentFailed(payment_id="p1", order_id="o1", reason="card_declined")
 voided = PaymentFailed(payment_id="p1", order_id="o1", reason="voided")
 refunded = given_back(500)
+notify = NotifyPayment(payment_id="p1")
 
+AUTHORISED = [requested, authorised]
+CAPTURED = [requested, authorised, processed]
 PROCESSED = [requested, processed]
 FAILED = [requested, failed]
 REFUNDED = [requested, processed, refunded]
@@ -81,7 +90,7 @@ def test_another_request_under_the_same_id_is_refused(change: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     ("events", "status"),
-    [(PROCESSED, "processed"), (FAILED, "failed"), (REFUNDED, "refunded")],
+    [(AUTHORISED, "authorised"), (PROCESSED, "processed"), (FAILED, "failed"), (REFUNDED, "refunded")],
 )
 def test_a_request_does_not_start_again_what_is_decided(events: list[PaymentEvent], status: str) -> None:
     given(Payment, *events).when(request).then_refused(PaymentExists, payment_id="p1", status=status)
@@ -141,9 +150,84 @@ def test_a_payment_that_was_taken_does_not_fail(events: list[PaymentEvent], stat
     given(Payment, *events).when(fail).then_refused(PaymentAlreadyProcessed, payment_id="p1", status=status)
 
 
-@pytest.mark.parametrize("command", [record, fail, refund(500, 500)])
+@pytest.mark.parametrize("command", [authorise, record, fail, notify, refund(500, 500)])
 def test_nothing_is_known_of_what_was_never_requested(command: PaymentCommand) -> None:
     given(Payment).when(command).then_refused(UnknownPayment, payment_id="p1")
+
+
+# Held first, taken later
+
+
+def test_a_requested_payment_is_authorised_and_nothing_is_taken_yet() -> None:
+    case = given(Payment, requested).when(authorise).then(authorised).then_claims()
+    assert (case.state.status, case.state.taken) == ("authorised", 0)
+
+
+def test_what_is_held_is_captured() -> None:
+    case = given(Payment, *AUTHORISED).when(record).then(processed).then_claims()
+    assert (case.state.status, case.state.taken) == ("processed", 500)
+
+
+def test_a_capture_may_have_a_name_of_its_own() -> None:
+    capture = RecordPayment(payment_id="p1", amount=eur(500), provider_ref="cap_1")
+    named = PaymentProcessed(payment_id="p1", order_id="o1", amount=eur(500), provider_ref="cap_1")
+    given(Payment, *AUTHORISED).when(capture).then(named)
+
+
+@pytest.mark.parametrize("events", [AUTHORISED, CAPTURED, [*CAPTURED, refunded]])
+def test_the_same_authorisation_again_changes_nothing(events: list[PaymentEvent]) -> None:
+    given(Payment, *events).when(authorise).then_nothing()
+
+
+@pytest.mark.parametrize(("events", "status"), [(AUTHORISED, "authorised"), (CAPTURED, "processed")])
+def test_a_second_authorisation_for_one_payment_is_refused(events: list[PaymentEvent], status: str) -> None:
+    second = RecordAuthorisation(payment_id="p1", amount=eur(500), provider_ref="ch_2")
+    facts = {"payment_id": "p1", "status": status, "provider_ref": "ch_1"}
+    given(Payment, *events).when(second).then_refused(PaymentAlreadyProcessed, **facts)
+
+
+def test_what_is_held_is_what_was_asked_for() -> None:
+    less = RecordAuthorisation(payment_id="p1", amount=eur(499), provider_ref="ch_1")
+    facts = {"payment_id": "p1", "recorded": "5.00 EUR", "told": "4.99 EUR"}
+    given(Payment, requested).when(less).then_refused(AmountDiffers, **facts)
+
+
+def test_a_failed_payment_is_not_authorised_any_more() -> None:
+    facts = {"payment_id": "p1", "reason": "card_declined"}
+    given(Payment, *FAILED).when(authorise).then_refused(PaymentAlreadyFailed, **facts)
+
+
+def test_an_authorisation_fails_when_it_is_not_captured() -> None:
+    given(Payment, *AUTHORISED).when(fail).then(failed)
+
+
+def test_an_authorisation_that_is_undone_is_voided() -> None:
+    given(Payment, *AUTHORISED).when(refund(0, 0)).then(voided)
+    given(Payment, *AUTHORISED).when(refund(500, 500)).then(found, refunded)
+
+
+# The provider's word
+
+
+@pytest.mark.parametrize("events", [[requested], AUTHORISED])
+def test_news_of_a_payment_that_waits_change_nothing_by_themselves(events: list[PaymentEvent]) -> None:
+    given(Payment, *events).when(notify).then_nothing()
+
+
+@pytest.mark.parametrize("events", [PROCESSED, CAPTURED, [*PROCESSED, given_back(200)]])
+def test_news_of_a_payment_that_was_taken_are_refused(events: list[PaymentEvent]) -> None:
+    facts = {"payment_id": "p1", "status": "processed"}
+    given(Payment, *events).when(notify).then_refused(PaymentAlreadyProcessed, **facts)
+
+
+def test_news_of_a_payment_that_failed_are_refused() -> None:
+    facts = {"payment_id": "p1", "reason": "card_declined"}
+    given(Payment, *FAILED).when(notify).then_refused(PaymentAlreadyFailed, **facts)
+
+
+def test_news_of_a_payment_that_was_given_back_are_refused() -> None:
+    facts = {"payment_id": "p1", "status": "refunded"}
+    given(Payment, *REFUNDED).when(notify).then_refused(PaymentAlreadyRefunded, **facts)
 
 
 # The undo
@@ -227,7 +311,7 @@ def test_a_refund_is_told_in_one_currency_and_not_below_zero() -> None:
 
 some = st.sampled_from([0, 200, 500, 700])
 commands: st.SearchStrategy[PaymentCommand] = st.one_of(
-    st.sampled_from([request, record, fail]), st.builds(refund, some, some)
+    st.sampled_from([request, authorise, record, fail, notify]), st.builds(refund, some, some)
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 from uuid import uuid4
 
 import psycopg
@@ -47,8 +48,8 @@ def name(kind: str) -> str:
     return f"{kind}-{uuid4().hex[:12]}"
 
 
-def card(token: str = "tok_ok") -> PaymentMethod:
-    return PaymentMethod(kind="card", token=token)
+def card(token: str = "tok_ok", mode: Literal["charge", "authorise"] = "charge") -> PaymentMethod:
+    return PaymentMethod(kind="card", token=token, mode=mode)
 
 
 def transfer(token: str = "tok_transfer") -> PaymentMethod:
@@ -122,7 +123,7 @@ class Market:
             for currency in totals.keys() | {CURRENCY}:
                 taken, refunded = await SandboxGateway(pool).totals(currency)
                 row = totals.get(currency)
-                seen = (row.taken, row.refunded, row.completed) if row else (0, 0, 0)
+                seen = (row.taken, row.refunded, row.completed - row.returned) if row else (0, 0, 0)
                 assert (taken.amount, refunded.amount) == seen[:2]
                 assert taken.amount - refunded.amount == seen[2]
         for level in await self.shop.query(inventory_levels.levels()):

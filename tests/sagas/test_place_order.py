@@ -98,7 +98,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox_gateway, "SLOW_SECONDS", 0.4)
     monkeypatch.setattr(sandbox_gateway, "SETTLING_SECONDS", 0.2)
     monkeypatch.setattr(payment, "FIRST_LOOK", timedelta(seconds=0.3))
-    monkeypatch.setattr("amends.saga.CALL", replace(CALL, first_pause=timedelta(seconds=0.05)))
+    monkeypatch.setattr("amends.conduct.CALL", replace(CALL, first_pause=timedelta(seconds=0.05)))
 
 
 async def ended(
