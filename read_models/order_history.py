@@ -49,7 +49,7 @@ orders = history.table(
     Column("paid", BigInteger, nullable=False, default=0, comment="Taken from the customer, in minor units."),
     Column("refunded", BigInteger, nullable=False, default=0, comment="Given back, in minor units."),
     Column("returned", BigInteger, nullable=False, default=0, comment="Price of goods that came back, in minor units."),
-    Column("returning", Integer, nullable=False, default=0, comment="Returns whose money is still to go back."),
+    Column("open_returns", Integer, nullable=False, default=0, comment="Returns whose money is still to go back."),
     Column("endings", Integer, nullable=False, default=0, comment="How many final states it has had: 0 or 1."),
     Column("placed_at", DateTime(timezone=True), comment="When it was placed."),
     Column("paid_at", DateTime(timezone=True), comment="When the money was taken."),
@@ -108,21 +108,21 @@ def payment_requested(event: PaymentRequested, fact: Recorded, rows: Rows) -> No
 @history.on(GoodsReturned)
 def goods_returned(event: GoodsReturned, fact: Recorded, rows: Rows) -> None:
     """Goods came back."""
-    rows(orders, event.order_id).add(returning=1)
+    rows(orders, event.order_id).add(open_returns=1)
     _note(rows, event.order_id, fact, str(event.amount))
 
 
 @history.on(ReturnWithdrawn)
 def return_withdrawn(event: ReturnWithdrawn, fact: Recorded, rows: Rows) -> None:
     """They did not, after all."""
-    rows(orders, event.order_id).add(returning=-1)
+    rows(orders, event.order_id).add(open_returns=-1)
     _note(rows, event.order_id, fact, event.reason)
 
 
 @history.on(ReturnCompleted)
 def return_completed(event: ReturnCompleted, fact: Recorded, rows: Rows) -> None:
     """Their money has gone back."""
-    row = rows(orders, event.order_id).add(returned=event.amount.amount, returning=-1)
+    row = rows(orders, event.order_id).add(returned=event.amount.amount, open_returns=-1)
     if event.everything:
         row.set(status="refunded")
     _note(rows, event.order_id, fact, str(event.amount))
@@ -256,5 +256,5 @@ def money(*, ended: bool = False) -> Query[list[MoneyRow]]:
         func.sum(_orders.c.returned).label("returned"),
     ).where(_placed)
     if ended:
-        sums = sums.where(_orders.c.ended_at.is_not(None), _orders.c.returning == 0)
+        sums = sums.where(_orders.c.ended_at.is_not(None), _orders.c.open_returns == 0)
     return many(sums.group_by(_orders.c.currency).order_by(_orders.c.currency), MoneyRow)

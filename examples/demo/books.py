@@ -23,7 +23,7 @@ PATIENCE = 60.0
 """Seconds for the views to catch up before the books are checked."""
 
 ORDERS = text(
-    "select order_id, status, reason, endings, returning, currency from views.order_history where placed_at is not null"
+    "select order_id, status, reason, endings, open_returns, currency from views.order_history where placed_at is not null"
 ).columns()
 """Every order's status with the reason, how many final states it has had, and how many returns are under way."""
 
@@ -40,13 +40,13 @@ PIECES = text(
 
 
 class Order(BaseModel):
-    """An order's status with the reason, how many final states it has had, returns under way, its currency."""
+    """An order's status with the reason, how many final states it has had, open returns, its currency."""
 
     order_id: str
     status: str
     reason: str | None = None
     endings: int
-    returning: int = 0
+    open_returns: int = 0
     currency: str
 
 
@@ -77,7 +77,7 @@ async def read_books(shop: Shop, database_url: str) -> Books:
     """
     await shop.require(shop.client.seen, PATIENCE)
     orders = await shop.query(many(ORDERS, Order))
-    ended = [order for order in orders if order.status != "placed" and not order.returning]
+    ended = [order for order in orders if order.status != "placed" and not order.open_returns]
     return Books(
         orders=orders,
         money=await shop.query(order_history.money(ended=True)),

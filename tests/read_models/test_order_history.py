@@ -74,13 +74,13 @@ def test_given_a_paid_order_when_it_is_undone_then_it_is_cancelled_for_a_reason_
 
 def test_given_a_completed_order_when_goods_come_back_then_it_is_refunded_only_once_everything_has() -> None:
     case = given(history, placed, paid, completed).when(returned)
-    case.then_row(orders, "o1", status="completed", returning=1, returned=0)
+    case.then_row(orders, "o1", status="completed", open_returns=1, returned=0)
     some = ReturnCompleted(order_id="o1", return_id="r1", amount=euros(450), everything=False)
-    case.when(some).then_row(orders, "o1", status="completed", returning=0, returned=450)
+    case.when(some).then_row(orders, "o1", status="completed", open_returns=0, returned=450)
     everything = ReturnCompleted(order_id="o1", return_id="r1", amount=euros(900), everything=True)
-    case.when(everything).then_row(orders, "o1", status="refunded", returning=0, returned=900, endings=1)
+    case.when(everything).then_row(orders, "o1", status="refunded", open_returns=0, returned=900, endings=1)
     withdrawn = ReturnWithdrawn(order_id="o1", return_id="r1", reason="kept after all")
-    case.when(withdrawn).then_row(orders, "o1", status="completed", returning=0, returned=0)
+    case.when(withdrawn).then_row(orders, "o1", status="completed", open_returns=0, returned=0)
 
 
 def test_given_an_order_when_things_happen_to_it_then_its_timeline_tells_each_in_words() -> None:

@@ -1,33 +1,26 @@
-"""The `amends` command line; an application's own commands join it."""
+"""Commands that run servers and workers, and prepare the database."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 
 from amends.app import App, install, load_app
+from amends.cli.people import screen
 from amends.database import reader_url
 from amends.embedded import Running, Stack
-from amends.errors import AmendsError, StartupError
-from amends.leaving import leave
-from amends.logs import configure_logs
+from amends.errors import StartupError
 from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
 from amends.worker import run_worker
 
-__all__ = ["main", "open_stack"]
+__all__ = ["migrate", "open_stack", "up", "worker"]
 
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what earlier runs left, and start empty.")]
-
-screen = Console(stderr=True)
 
 
 def open_stack(app: App, settings: Settings, *, fresh: bool = False) -> Stack:
@@ -73,52 +66,6 @@ def migrate() -> None:
         raise StartupError("Say which database: set AMENDS_DATABASE_URL (an owner of the schema)")
     install(load_app(settings.app), settings.database_url.get_secret_value())
     screen.print("The schema is up to date.")
-
-
-def main() -> None:
-    """Run the command line; errors made for people are shown as such, without a stack trace."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for found in error.errors():
-            screen.print(f"AMENDS_{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}", style="red")
-        sys.exit(2)
-    configure_logs(settings)
-    commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    commands.callback()(_about)
-    for name, function in {"up": up, "worker": worker, "migrate": migrate, **_of_app(settings)}.items():
-        commands.command(name)(_told_to_people(function))
-    try:
-        commands()
-    except SystemExit as end:
-        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
-
-
-def _about() -> None:
-    """Durable sagas that put things right."""
-
-
-def _of_app(settings: Settings) -> dict[str, Callable[..., Any]]:
-    """The application's own commands; none outside its folder."""
-    try:
-        return dict(load_app(settings.app).commands)
-    except StartupError:
-        return {}
-
-
-def _told_to_people(command: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            screen.print("Stopped.", style="dim")
-            sys.exit(130)
-        except AmendsError as error:
-            screen.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
-            sys.exit(2 if isinstance(error, StartupError) else 1)
-
-    return run
 
 
 def _show_addresses(running: Running, settings: Settings) -> None:

@@ -1,0 +1,65 @@
+"""Puts the command line together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from amends.app import load_app
+from amends.cli.looking import diagram, show, trace
+from amends.cli.people import screen, told_to_people
+from amends.cli.servers import migrate, up, worker
+from amends.errors import StartupError
+from amends.leaving import leave
+from amends.logs import configure_logs
+from amends.settings import Settings
+
+__all__ = ["main", "program"]
+
+COMMANDS: tuple[Callable[..., Any], ...] = (up, worker, migrate, show, trace, diagram)
+"""The engine's own commands."""
+
+
+def main() -> None:
+    """Run the command line; errors made for people are shown as such, without a stack trace."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for found in error.errors():
+            screen.print(f"AMENDS_{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}", style="red")
+        sys.exit(2)
+    configure_logs(settings)
+    try:
+        program(settings)()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
+def program(settings: Settings) -> typer.Typer:
+    """The command line: the engine's commands and those of the application.
+
+    Args:
+        settings: say which application.
+    """
+    line = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    line.callback()(_about)
+    engine = {command.__name__: command for command in COMMANDS}
+    for name, function in {**engine, **_of_app(settings)}.items():
+        line.command(name)(told_to_people(function))
+    return line
+
+
+def _about() -> None:
+    """Durable sagas that put things right."""
+
+
+def _of_app(settings: Settings) -> dict[str, Callable[..., Any]]:
+    """The application's own commands; none outside its folder."""
+    try:
+        return dict(load_app(settings.app).commands)
+    except StartupError:
+        return {}
