@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 from amends.policies import COMMAND
 from amends.records import Context, Receipt
@@ -27,7 +26,7 @@ class CommandRequest(Value):
     data: dict[str, Any]
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn
 class ExecuteCommand:
     """Runs one command to its receipt; the workflow id is the command id."""
 

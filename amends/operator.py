@@ -16,7 +16,7 @@ from amends.errors import InvalidInput, NoAnswer, SagaEnded, SagaError, UnknownS
 from amends.repair import Repair, SagaView
 from amends.steps import refusal_in
 from amends.sweep import start_sweep
-from amends.visibility import SAGA_STATUS, SAGA_STEP
+from amends.visibility import FINAL, SAGA_STATUS, SAGA_STEP
 
 __all__ = ["ListedSaga", "Operator"]
 
@@ -44,6 +44,11 @@ class ListedSaga:
     started_at: datetime
     ended_at: datetime | None
     keys: dict[str, Any]
+
+    @property
+    def ended_well(self) -> bool:
+        """It has a final status: nothing is left to be done about it."""
+        return self.status in FINAL
 
 
 _UNANSWERED = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.FAILED_PRECONDITION)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from temporalio import activity, workflow
 from temporalio.client import Client
-from temporalio.common import VersioningBehavior
 
 from amends.database import Pool
 from amends.errors import ProjectionError
@@ -48,7 +47,7 @@ class ProcessManagerActivities:
         await tail(Reactor(self._managers[name], self._pool, self._url, self._delivery))
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn
 class RunProcessManager:
     """Keeps one process manager reacting, for ever."""
 

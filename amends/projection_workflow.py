@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from temporalio import activity, workflow
 from temporalio.client import Client
-from temporalio.common import VersioningBehavior
 
 from amends.database import Pool
 from amends.errors import ProjectionError
@@ -43,7 +42,7 @@ class ProjectionActivities:
         await tail(Projector(self._projections[name], self._pool, self._url))
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn
 class RunProjection:
     """Keeps one projection tailing, for ever."""
 

@@ -25,7 +25,6 @@ from temporalio.common import (
     RetryPolicy,
     SearchAttributePair,
     TypedSearchAttributes,
-    VersioningBehavior,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
@@ -41,6 +40,9 @@ log = structlog.get_logger("amends.sweep")
 
 EVERY = timedelta(minutes=1)
 """How often the sweep looks."""
+
+SERVERS = "Temporal"
+"""What the search attributes begin with that the server sets, such as the version of a workflow's worker."""
 
 PAGE = 200
 """Sagas that are looked at together."""
@@ -120,7 +122,8 @@ class SweepActivities:
             return False
         memo = await latest.memo_value(MEMO, default=SagaMemo(), type_hint=SagaMemo)
         own = (SAGA_STATUS.name, SAGA_STEP.name)
-        keys = [pair for pair in saga.typed_search_attributes if pair.key.name not in own]
+        attributes = [pair for pair in saga.typed_search_attributes if pair.key.name not in own]
+        keys = [pair for pair in attributes if not pair.key.name.startswith(SERVERS)]
         ended = EndedSaga(
             saga_id=saga.id,
             run_id=saga.run_id,
@@ -142,7 +145,7 @@ class SweepActivities:
         return True
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn
 class Sweep:
     """Looks once for sagas that were ended from outside."""
 

@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
+from temporalio import workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo
 from temporalio.api.enums.v1 import WorkerDeploymentVersionStatus
@@ -24,10 +26,13 @@ from temporalio.worker import WorkerDeploymentConfig
 from amends.errors import StartupError
 from amends.settings import Settings
 
-__all__ = ["Version", "deployment_config", "make_current", "versions_of"]
+__all__ = ["Version", "deployment_config", "follow_current", "make_current", "versions_of"]
 
 PAUSE = 0.2
 """Seconds between two looks at what the server knows."""
+
+NOT_YET = {RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION}
+"""What the server answers as long as it has not heard of all that a version's worker polls."""
 
 PINNED_TO = (
     "TemporalWorkerDeploymentVersion = '{}:{}' and TemporalWorkflowVersioningBehavior = 'Pinned'"
@@ -79,6 +84,20 @@ def deployment_config(settings: Settings) -> WorkerDeploymentConfig | None:
     )
 
 
+def follow_current(settings: Settings, workflows: Sequence[type[Any]]) -> None:
+    """Let workflows of the engine go on with the current version instead of staying with theirs.
+
+    A server takes that from workers with a version alone, so it can't stand in the workflows' own declarations.
+
+    Args:
+        settings: say whether this worker has a version.
+        workflows: those that live longer than any version.
+    """
+    behavior = VersioningBehavior.UNSPECIFIED if settings.build_id is None else VersioningBehavior.AUTO_UPGRADE
+    for each in workflows:
+        object.__setattr__(workflow._Definition.must_from_class(each), "versioning_behavior", behavior)
+
+
 async def make_current(client: Client, settings: Settings, build_id: str, patience: float) -> None:
     """Let new sagas start on a version, and hand projections and process managers over to it.
 
@@ -89,7 +108,7 @@ async def make_current(client: Client, settings: Settings, build_id: str, patien
         patience: seconds to wait for the version's first worker.
 
     Raises:
-        StartupError: no deployment is set, no worker of the version has come in time, or the server refuses.
+        StartupError: no deployment is set, or the server has not heard of all of the version's worker in time.
     """
     name, deadline = _deployment(settings), time.monotonic() + patience
     request = SetWorkerDeploymentCurrentVersionRequest(
@@ -100,12 +119,12 @@ async def make_current(client: Client, settings: Settings, build_id: str, patien
             await client.workflow_service.set_worker_deployment_current_version(request)
             break
         except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise StartupError(f"{build_id} can't be the current version of {name}: {error.message}") from error
+            if error.status not in NOT_YET:
+                raise
             if time.monotonic() > deadline:
                 raise StartupError(
-                    f"No worker of {name} {build_id} has come within {patience:g} s. Start one, with "
-                    f"AMENDS_DEPLOYMENT={name} and AMENDS_BUILD_ID={build_id}, on the task queue of the others"
+                    f"{build_id} is not the current version of {name}, after {patience:g} s: {error.message}. It takes "
+                    f"a worker with AMENDS_DEPLOYMENT={name} and AMENDS_BUILD_ID={build_id} on the same task queue"
                 ) from error
             await asyncio.sleep(PAUSE)
     await _hand_over(client, settings.task_queue)
@@ -137,16 +156,16 @@ async def _version(client: Client, name: str, summary: WorkerDeploymentInfo.Work
     build_id = summary.deployment_version.build_id
     count = await client.count_workflows(PINNED_TO.format(name, build_id))
     status = WorkerDeploymentVersionStatus.Name(summary.status).removeprefix("WORKER_DEPLOYMENT_VERSION_STATUS_")
-    return Version(build_id, status.lower(), count.count, summary.create_time.ToDatetime())
+    return Version(build_id, status.lower(), count.count, summary.create_time.ToDatetime(UTC))
 
 
 async def _hand_over(client: Client, task_queue: str) -> None:
-    """Have the followers of the feed begin anew, which they do on the current version; each goes on from its checkpoint.
+    """Have the followers of the feed begin anew on the current version, each from its checkpoint.
 
-    Their workflows follow the current version by themselves, but only once their activity ends, and that one has no end.
+    Their workflows follow that version by themselves, but only when their activity ends, and that one has no end.
     """
-    async for workflow in client.list_workflows(SUPERVISORS.format(task_queue)):
-        execution = WorkflowExecution(workflow_id=workflow.id, run_id=workflow.run_id)
+    async for found in client.list_workflows(SUPERVISORS.format(task_queue)):
+        execution = WorkflowExecution(workflow_id=found.id, run_id=found.run_id)
         request = ResetActivityRequest(
             namespace=client.namespace, execution=execution, match_all=True, identity=client.identity
         )

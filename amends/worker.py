@@ -32,7 +32,7 @@ from amends.saga_log import SagaLog
 from amends.settings import Settings
 from amends.store import EventStore
 from amends.sweep import Sweep, SweepActivities, schedule_sweep
-from amends.versioning import deployment_config
+from amends.versioning import deployment_config, follow_current
 
 __all__ = ["open_worker", "run_worker"]
 
@@ -76,10 +76,12 @@ async def open_worker(
         reacting = ProcessManagerActivities(app.process_managers, url, projector_pool, delivery)
         doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each, store)]
         sagas, sweeping = SagaActivities(pool, client), SweepActivities(pool, client, settings.task_queue)
+        lasting = [ExecuteCommand, Compensation, Sweep, RunProjection, RunProcessManager]
+        follow_current(settings, lasting)
         yield Worker(
             client,
             task_queue=settings.task_queue,
-            workflows=[*app.workflows, ExecuteCommand, Compensation, Sweep, RunProjection, RunProcessManager],
+            workflows=[*app.workflows, *lasting],
             activities=[
                 *command_activities(handler, aggregates),
                 *doors,

@@ -16,7 +16,7 @@ from amends.cli.people import Json, print_json, reached
 from amends.cli.tree import show_trace
 from amends.database import Pool, open_pool
 from amends.diagram import mermaid
-from amends.errors import InvalidInput
+from amends.errors import InvalidInput, StartupError
 from amends.inspecting import history_of, moment
 from amends.outline import outline
 from amends.settings import Settings
@@ -78,11 +78,12 @@ def trace(
 
 def _asked(settings: Settings, question: Callable[[Pool, Pool], Awaitable[T]]) -> T:
     """Put a question to the log and the views; the log is the writer's, for readers have the views alone."""
+    url = reached(settings).database_url
+    if url is None:
+        raise StartupError("Say which database: set AMENDS_DATABASE_URL, or have `amends up` run in this folder")
+    secret = url.get_secret_value()
 
     async def ask() -> T:
-        url = reached(settings).database_url
-        assert url is not None
-        secret = url.get_secret_value()
         async with open_pool(secret, "writer", 1) as log, open_pool(secret, "reader", 1) as views:
             return await question(log, views)
 

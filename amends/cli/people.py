@@ -42,16 +42,10 @@ def told_to_people(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def reached(settings: Settings) -> Settings:
-    """The settings with the addresses filled in of what `amends up` runs here, where none are set.
-
-    Raises:
-        StartupError: no database is set, and nothing runs here.
-    """
+    """The settings with the addresses filled in of what `amends up` runs here, where none are set."""
     found: Running | None = None
     if settings.database_url is None or settings.temporal_address is None:
         found = running(settings.home)
-    if settings.database_url is None and found is None:
-        raise StartupError("Say which database: set AMENDS_DATABASE_URL, or have `amends up` run in this folder")
     if found is None:
         return settings
     where = {"database_url": found.database_url, "temporal_address": found.temporal_address}

@@ -10,8 +10,10 @@ import typer
 from pydantic import ValidationError
 
 from amends.app import load_app
+from amends.cli.deploying import deploy, versions
 from amends.cli.looking import diagram, show, trace
 from amends.cli.people import screen, told_to_people
+from amends.cli.sagas import sagas
 from amends.cli.servers import migrate, up, worker
 from amends.errors import StartupError
 from amends.leaving import leave
@@ -20,7 +22,7 @@ from amends.settings import Settings
 
 __all__ = ["main", "program"]
 
-COMMANDS: tuple[Callable[..., Any], ...] = (up, worker, migrate, show, trace, diagram)
+COMMANDS: tuple[Callable[..., Any], ...] = (up, worker, migrate, show, trace, diagram, deploy, versions)
 """The engine's own commands."""
 
 
@@ -50,6 +52,7 @@ def program(settings: Settings) -> typer.Typer:
     engine = {command.__name__: command for command in COMMANDS}
     for name, function in {**engine, **_of_app(settings)}.items():
         line.command(name)(told_to_people(function))
+    line.add_typer(sagas(), name="saga")
     return line
 
 

@@ -1,0 +1,161 @@
+"""`amends saga …`: look at sagas, repair what is parked, cancel, sweep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic_core import from_json
+from rich.console import Console
+from rich.table import Table
+
+from amends.cli.people import Json, print_json, reached, screen, told_to_people
+from amends.connect import connect
+from amends.errors import InvalidInput
+from amends.operator import ListedSaga, Operator
+from amends.repair import Abandon, Cancel, Repair, Resolve, Retry, SagaView, Skip
+from amends.settings import Settings
+from amends.visibility import SagaStatus
+
+__all__ = ["sagas"]
+
+T = TypeVar("T")
+
+Saga = Annotated[str, typer.Argument(help="The saga's workflow id, e.g. order-4711.")]
+Actor = Annotated[str, typer.Option("--actor", help="Who you are, for the audit log.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
+Step = Annotated[str | None, typer.Option("--step", help="Which parked step: its id, or the end of it.")]
+
+
+def list_(
+    status: Annotated[str | None, typer.Option(help="Only those that stand there, e.g. NeedsAttention.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
+    json: Json = False,
+) -> None:
+    """List sagas, the latest first."""
+    known: tuple[str, ...] = SagaStatus.__args__  # type: ignore[attr-defined]
+    if status is not None and status not in known:
+        raise InvalidInput({"status": f"there is no {status!r}; there are {', '.join(known)}"})
+
+    async def ask(operator: Operator) -> list[ListedSaga]:
+        return [saga async for saga in operator.sagas(status, limit)]
+
+    found = _asked(ask)
+    if json:
+        return print_json(found)
+    table = Table("Saga", "Process", "Status", "At", "Since", "Keys")
+    for saga in found:
+        shown = saga.status if saga.open or saga.ended_well else f"{saga.status} (ended from outside)"
+        keys = ", ".join(f"{key} {value}" for key, value in saga.keys.items())
+        table.add_row(saga.workflow_id, saga.process, shown, saga.step or "", f"{saga.started_at:%F %T}", keys)
+    Console().print(table)
+
+
+def show(saga: Saga, json: Json = False) -> None:
+    """Show where a saga stands, and what waits for a repair."""
+    view = _asked(lambda operator: operator.view(saga))
+    if json:
+        return print_json(view)
+    _show(view)
+
+
+def retry(
+    saga: Saga,
+    actor: Actor,
+    reason: Reason,
+    step: Step = None,
+    input: Annotated[str | None, typer.Option(help="Other input for it, as JSON.")] = None,
+) -> None:
+    """Try a parked step once more."""
+    _repair(saga, Retry(actor=actor, reason=reason, step=step, input=None if input is None else _json(input)))
+
+
+def skip(saga: Saga, actor: Actor, reason: Reason, step: Step = None) -> None:
+    """Leave a parked step undone, and let the saga go on."""
+    _repair(saga, Skip(actor=actor, reason=reason, step=step))
+
+
+def resolve(
+    saga: Saga,
+    actor: Actor,
+    reason: Reason,
+    done: Annotated[str, typer.Option(help="What was done by hand.")],
+    step: Step = None,
+) -> None:
+    """Take a parked step as done by hand."""
+    _repair(saga, Resolve(actor=actor, reason=reason, step=step, done=done))
+
+
+def abandon(saga: Saga, actor: Actor, reason: Reason) -> None:
+    """Give a parked saga up: what is not undone stays as it is."""
+    _repair(saga, Abandon(actor=actor, reason=reason))
+
+
+def cancel(saga: Saga, actor: Actor, reason: Reason) -> None:
+    """Stop a saga and undo what it has done."""
+    _repair(saga, Cancel(actor=actor, reason=reason))
+
+
+def sweep(json: Json = False) -> None:
+    """Find sagas that were terminated or timed out, and have them put right, now instead of within a minute."""
+    found = _asked(lambda operator: operator.sweep())
+    if json:
+        return print_json(found)
+    screen.print(f"{len(found)} sagas were ended from outside and are being put right." if found else "Nothing to do.")
+    for saga in found:
+        Console().print(saga, highlight=False)
+
+
+def sagas() -> typer.Typer:
+    """The commands, to be mounted as `saga`."""
+    line = typer.Typer(no_args_is_help=True, help="Look at sagas, repair what is parked, cancel, sweep.")
+    for name, command in _COMMANDS.items():
+        line.command(name)(told_to_people(command))
+    return line
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "list": list_,
+    "show": show,
+    "retry": retry,
+    "skip": skip,
+    "resolve": resolve,
+    "abandon": abandon,
+    "cancel": cancel,
+    "sweep": sweep,
+}
+
+
+def _repair(saga: str, request: Repair) -> None:
+    async def repair(operator: Operator) -> None:
+        await operator.repair(saga, request)
+
+    _asked(repair)
+    screen.print(f"{type(request).__name__}: {saga} has taken it. `amends saga show {saga}` tells where it stands.")
+
+
+def _asked(question: Callable[[Operator], Awaitable[T]]) -> T:
+    async def ask() -> T:
+        settings = reached(Settings())
+        return await question(Operator(await connect(settings), settings.task_queue))
+
+    return asyncio.run(ask())
+
+
+def _show(view: SagaView) -> None:
+    out = Console()
+    out.print(f"[bold]{view.workflow_id}[/bold]: {view.status}" + (f", for {view.reason}" if view.reason else ""))
+    for step in view.parked:
+        out.print(f"\n[bold]{step.title}[/bold] ({step.kind} {step.name}), parked since {step.since:%F %T}")
+        out.print(f"  step   {step.step}", soft_wrap=True, markup=False, highlight=False)
+        out.print(f"  why    {step.why}", soft_wrap=True, markup=False, highlight=False)
+        out.print(f"  input  {step.model_dump_json(include={'input'})}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _json(text: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise InvalidInput({"input": f"is no JSON: {error}"}) from None
