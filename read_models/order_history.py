@@ -22,7 +22,7 @@ from domain.order import (
     ReturnWithdrawn,
 )
 from domain.payment import PaymentAuthorised, PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentRequested
-from domain.stock import StockCommitted, StockReleased, StockReserved
+from domain.stock import StockCommitted, StockConfirmed, StockLapsed, StockReleased, StockReserved
 
 __all__ = [
     "MoneyRow",
@@ -163,6 +163,18 @@ def reserved(event: StockReserved, fact: Recorded, rows: Rows) -> None:
 @history.on(StockReleased)
 def released(event: StockReleased, fact: Recorded, rows: Rows) -> None:
     """Goods set aside went back."""
+    _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
+
+
+@history.on(StockConfirmed)
+def confirmed(event: StockConfirmed, fact: Recorded, rows: Rows) -> None:
+    """Goods set aside for a time are kept for good."""
+    _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
+
+
+@history.on(StockLapsed)
+def lapsed(event: StockLapsed, fact: Recorded, rows: Rows) -> None:
+    """Goods set aside went back, for nobody confirmed them in time."""
     _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
 
 

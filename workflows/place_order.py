@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
 from temporalio import workflow
@@ -12,10 +13,13 @@ from amends import Call, Key, Position, Process, Saga, SagaUndone, Value
 from domain.order import Cancel, Complete, Place
 from domain.stock import CommitStock
 from domain.values import Line, OrderLines, PricedLine, total_of
-from workflows.inventory_reservation import InventoryReservation, Reservation
+from workflows.inventory_reservation import InventoryReservation, Reservation, confirm_reservation
 from workflows.payment import Payment, PaymentMethod, PaymentRequest, capture_payment
 
 __all__ = ["Acceptance", "OrderOutcome", "OrderRequest", "PlaceOrder"]
+
+HOLD = timedelta(days=2)
+"""How long goods are held for a transfer; one that comes later finds them gone, and goes back."""
 
 CANCELLED_BY_CUSTOMER = "cancelled_by_customer"
 
@@ -66,9 +70,10 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
             async with self.saga as saga:
                 lines = await self._price(saga, request)
                 lines = await self._place(saga, request, lines)
-                payment = await self._pay(saga, request, lines)
-                await self._reserve(saga, request)
-                await self._capture(saga, payment)
+                if request.payment.kind == "card":
+                    await self._pay_by_card(saga, request, lines)
+                else:
+                    await self._pay_by_transfer(saga, request, lines)
                 await self._complete(saga, request)
         except SagaUndone as undone:
             status: Literal["cancelled", "refused"] = "cancelled" if self._accepted else "refused"
@@ -107,34 +112,41 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
             f"place the order over {total_of(lines)}",
             place,
             undo=lambda why: Cancel(order_id=request.order_id, reason=why),
+            undo_last=True,
         )
         self._accepted = Acceptance(order_id=request.order_id, position=receipt.position)
         # what is on record is what is paid, though the workflow was reset and the prices have changed since
         return receipt.first(place).lines
 
-    async def _pay(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> PaymentRequest:
-        payment = PaymentRequest(
+    async def _pay_by_card(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> None:
+        """A card answers at once, so the goods are set aside when they are paid, or the money is held."""
+        payment, reservation = self._payment(request, lines), self._reservation(request)
+        await saga.sub("payment", Payment, payment)
+        await saga.sub("reservation", InventoryReservation, reservation)
+        if payment.method.mode == "authorise":
+            await capture_payment(saga, payment)
+
+    async def _pay_by_transfer(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> None:
+        """A transfer takes days: the goods are held meanwhile, but not for ever."""
+        payment, reservation = self._payment(request, lines), self._reservation(request, hold=HOLD)
+        await saga.sub("reservation", InventoryReservation, reservation)
+        await saga.child("payment", Payment, payment)
+        if payment.method.mode == "authorise":
+            await capture_payment(saga, payment)
+        await confirm_reservation(saga, reservation)
+
+    def _payment(self, request: OrderRequest, lines: tuple[PricedLine, ...]) -> PaymentRequest:
+        return PaymentRequest(
             payment_id=request.order_id,
             order_id=request.order_id,
             customer_id=request.customer_id,
             amount=total_of(lines),
             method=request.payment,
         )
-        # a card answers at once; a transfer has a life of its own, for days
-        mount = saga.sub if request.payment.kind == "card" else saga.child
-        await mount("payment", Payment, payment)
-        return payment
 
-    async def _reserve(self, saga: Saga, request: OrderRequest) -> None:
-        await saga.sub(
-            "reservation",
-            InventoryReservation,
-            Reservation(reservation_id=request.order_id, lines=request.lines),
-        )
-
-    async def _capture(self, saga: Saga, payment: PaymentRequest) -> None:
-        if payment.method.mode == "authorise":
-            await capture_payment(saga, payment)
+    def _reservation(self, request: OrderRequest, hold: timedelta | None = None) -> Reservation:
+        seconds = None if hold is None else int(hold.total_seconds())
+        return Reservation(reservation_id=request.order_id, lines=request.lines, hold=seconds)
 
     async def _complete(self, saga: Saga, request: OrderRequest) -> None:
         await saga.do("complete the order", Complete(order_id=request.order_id), pivot=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import psycopg
 import pytest
@@ -15,12 +15,9 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from activities import sandbox_gateway
-from activities.gateway import Capture, Charge, ChargeResult, GatewayUnavailable
-from activities.provider_payments import ProviderPayments
-from activities.sandbox_gateway import SandboxGateway, webhook_of
+from activities.sandbox_gateway import webhook_of
 from activities.webhooks import WebhookForged, WebhookMalformed, WebhookStale, sign
-from amends import InvalidInput, Money
-from amends.app import App, Resources
+from amends import Money
 from amends.client import Client
 from amends.embedded import EmbeddedTemporal
 from amends.errors import StartupError
@@ -35,22 +32,16 @@ from domain.payment import (
     RequestPayment,
     UnknownPayment,
 )
-from read_models import order_history
-from tests.sagas.given import Handle, replays, reset, saga_status, until
+from tests.sagas.given import Handle, replays, reset, until
 from tests.sagas.shopping import ON_THE_SHELF, card, name, transfer
-from tests.sagas.till import SECRET, Till, mounting, open_till
+from tests.sagas.till import SECRET, Till, mounting, open_till, order_ended
 from workflows import payment
-from workflows.payment import PaymentMethod
-from workflows.place_order import OrderOutcome
 
 Mount = Literal["as_written", "inline", "child"]
 
-PLACED = ["order.placed", "payment.requested"]
-RESERVED = ["stock.reserved", "stock.reserved"]
-RELEASED = ["stock.released", "stock.released"]
-COMMITTED = ["order.completed", "stock.committed", "stock.committed"]
-PAID = [*PLACED, "payment.processed", *RESERVED, *COMMITTED]
-HELD = [*PLACED, "payment.authorised"]
+ASKED = ["order.placed", "stock.reserved", "stock.reserved", "payment.requested"]
+PAID = [*ASKED, "payment.processed", "order.completed", "stock.committed", "stock.committed"]
+UNPAID = [*ASKED, "payment.failed", "stock.released", "stock.released", "order.cancelled"]
 
 
 @pytest.fixture(scope="module")
@@ -91,21 +82,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("amends.conduct.CALL", replace(CALL, first_pause=timedelta(seconds=0.05)))
 
 
-async def ended(till: Till, order_id: str, reason: str | None, story: Sequence[str]) -> OrderOutcome:
-    """Wait for an order's end and assert that everybody tells the same of it."""
-    outcome = await till.shop.result(order_id)
-    status = "cancelled" if reason else "completed"
-    assert (outcome.status, outcome.reason) == (status, reason)
-    row = await till.row(order_id)
-    assert (row.status, row.reason) == (status, reason)
-    assert row.paid - row.refunded == (0 if reason else row.total)
-    assert await till.timeline(order_id) == list(story)
-    assert await saga_status(till.saga(order_id)) == ("Compensated" if reason else "Completed")
-    await till.balances()
-    await replays([till.saga(order_id)], app.workflows)
-    return outcome
-
-
 async def unpaid(till: Till) -> tuple[str, Handle]:
     """An order that waits for the confirmation of its payment, and the workflow that does."""
     placed = await till.place(transfer("tok_transfer_never"))
@@ -123,7 +99,7 @@ async def test_given_a_pending_payment_when_it_settles_and_the_webhook_comes_the
     order_id, _ = await unpaid(any_till)
     await any_till.gateway.settle(order_id)
     await any_till.webhook(order_id)
-    await ended(any_till, order_id, None, PAID)
+    await order_ended(any_till, order_id, None, PAID)
     assert await any_till.charges(order_id) == 1
 
 
@@ -133,7 +109,7 @@ async def test_given_a_pending_payment_when_it_fails_and_the_webhook_comes_then_
     order_id, _ = await unpaid(any_till)
     await any_till.gateway.settle(order_id, "declined")
     await any_till.webhook(order_id)
-    await ended(any_till, order_id, "PaymentDeclined", [*PLACED, "payment.failed", "order.cancelled"])
+    await order_ended(any_till, order_id, "PaymentDeclined", UNPAID)
 
 
 async def test_given_a_pending_payment_when_a_webhook_comes_with_no_news_then_the_provider_is_believed(
@@ -144,10 +120,10 @@ async def test_given_a_pending_payment_when_a_webhook_comes_with_no_news_then_th
         await any_till.webhook(order_id)
         await any_till.waiting(taker, times)
         assert await any_till.asked(taker) == times - 1
-    assert await any_till.timeline(order_id) == PLACED
+    assert await any_till.timeline(order_id) == ASKED
     await any_till.gateway.settle(order_id)
     await any_till.webhook(order_id)
-    await ended(any_till, order_id, None, PAID)
+    await order_ended(any_till, order_id, None, PAID)
 
 
 async def test_given_a_settled_payment_when_its_webhook_comes_twice_at_once_then_it_is_recorded_once(
@@ -159,7 +135,7 @@ async def test_given_a_settled_payment_when_its_webhook_comes_twice_at_once_then
     answers = await asyncio.gather(*(any_till.shop.webhook(*webhook) for _ in range(5)), return_exceptions=True)
     assert all(answer is None or isinstance(answer, PaymentAlreadyProcessed) for answer in answers), answers
     assert None in answers
-    await ended(any_till, order_id, None, PAID)
+    await order_ended(any_till, order_id, None, PAID)
     assert await any_till.times(order_id, "payment.processed") == 1
 
 
@@ -182,7 +158,7 @@ async def test_given_a_charge_under_way_when_the_webhook_comes_before_it_is_wait
         assert await any_till.charges(order_id) == 0
         await lock.rollback()
     # then
-    await ended(any_till, placed.order_id, None, PAID)
+    await order_ended(any_till, placed.order_id, None, PAID)
 
 
 async def test_given_a_payment_of_its_own_when_the_webhook_comes_then_it_is_taken(alone: Till) -> None:
@@ -227,6 +203,26 @@ async def test_given_a_payment_that_was_taken_when_a_webhook_comes_then_refused_
     assert await any_till.facts() == before
 
 
+async def test_given_a_payment_that_was_taken_while_its_order_goes_on_when_a_webhook_comes_then_refused_all_the_same(
+    any_till: Till,
+) -> None:
+    order_id, [line] = name("order"), await any_till.lines(1)
+    async with await psycopg.AsyncConnection.connect(any_till.url, autocommit=True) as lock:
+        # given: the goods can't be reserved yet, for somebody has their stock to himself
+        await lock.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (f"stock-{line.sku}",))
+        placed = await any_till.place(card(), [line], order_id)
+
+        async def taken() -> bool:
+            return bool(await any_till.times(order_id, "payment.processed"))
+
+        await until("the money is taken", taken)
+        # when
+        with pytest.raises(PaymentAlreadyProcessed):
+            await any_till.webhook(order_id)
+    # then
+    assert (await placed.result()).status == "completed"
+
+
 @pytest.mark.parametrize("given_back", ["by the undo of its order", "by a return"])
 async def test_given_a_payment_that_was_given_back_when_its_confirmation_comes_then_refused_and_nothing_changed(
     till: Till, given_back: str
@@ -250,7 +246,7 @@ async def test_given_a_cancelled_payment_when_its_confirmation_comes_then_refuse
 ) -> None:
     order_id, _ = await unpaid(any_till)
     await any_till.shop.cancel(order_id)
-    await ended(any_till, order_id, "cancelled_by_customer", [*PLACED, "payment.failed", "order.cancelled"])
+    await order_ended(any_till, order_id, "cancelled_by_customer", UNPAID)
     await any_till.gateway.settle(order_id)
     before = await any_till.facts()
     with pytest.raises(PaymentAlreadyFailed) as refusal:
@@ -271,8 +267,10 @@ async def overdue(handle: Handle) -> None:
 
 
 async def test_given_a_payment_that_nobody_confirms_when_three_days_are_over_then_it_is_void_to_the_minute(
-    alone: Till,
+    alone: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(payment, "FIRST_LOOK", timedelta(hours=7))
+    monkeypatch.setattr(payment, "LONGEST_PAUSE", timedelta(hours=7))
     id, handle = await alone.start_payment(transfer("tok_transfer_never"), skipping=True)
     await overdue(handle)
     waited = await alone.skipper.get_current_time(handle) - (await handle.describe()).start_time
@@ -375,160 +373,3 @@ async def test_given_no_secret_when_a_webhook_comes_then_told_what_to_set(till: 
     shop = Shop(Client(known.temporal, known.reader, settings, known.actor))
     with pytest.raises(StartupError, match="AMENDS_WEBHOOK_SECRET"):
         await shop.webhook(*webhook_of("p1", ""))
-
-
-# Held first, taken later
-
-
-@pytest.mark.parametrize("token", ["tok_ok", "tok_timeout_before", "tok_timeout_after"])
-async def test_given_a_card_to_authorise_when_ordered_then_the_money_is_taken_once_the_goods_are_reserved(
-    any_till: Till, token: str
-) -> None:
-    placed = await any_till.place(card(token, "authorise"))
-    await ended(any_till, placed.order_id, None, [*HELD, *RESERVED, "payment.processed", *COMMITTED])
-    assert await any_till.charges(placed.order_id) == 1
-
-
-async def test_given_an_authorised_card_when_the_goods_are_out_of_stock_then_nothing_was_ever_taken(
-    any_till: Till,
-) -> None:
-    lines = await any_till.lines(2, ON_THE_SHELF + 1, 3)
-    placed = await any_till.place(card(mode="authorise"), lines)
-    story = [*HELD, *RESERVED, *RELEASED, "payment.failed", "order.cancelled"]
-    await ended(any_till, placed.order_id, "OutOfStock", story)
-    status = await any_till.gateway.status(placed.order_id)
-    assert (status.status, status.reason) == ("declined", "voided")
-    assert (await any_till.row(placed.order_id)).paid == 0
-
-
-@pytest.mark.parametrize(
-    ("token", "why"),
-    [("tok_capture_declined", "capture_declined"), ("tok_hold_expires", "authorisation_expired")],
-)
-async def test_given_an_authorised_card_when_the_capture_is_declined_then_the_order_is_undone(
-    any_till: Till, token: str, why: str
-) -> None:
-    lines = await any_till.lines(2, 3)
-    placed = await any_till.place(card(token, "authorise"), lines)
-    story = [*HELD, *RESERVED, "payment.failed", *RELEASED, "order.cancelled"]
-    await ended(any_till, placed.order_id, "PaymentDeclined", story)
-    assert (await any_till.gateway.status(placed.order_id)).reason == why
-    for line in lines:
-        assert (await any_till.level(line.sku)).available == ON_THE_SHELF
-
-
-async def test_given_a_card_that_is_not_authorised_when_ordered_then_cancelled(any_till: Till) -> None:
-    placed = await any_till.place(card("tok_declined", "authorise"))
-    await ended(any_till, placed.order_id, "PaymentDeclined", [*PLACED, "payment.failed", "order.cancelled"])
-
-
-async def test_given_an_authorisation_under_way_when_cancelled_then_it_is_void(any_till: Till) -> None:
-    placed = await any_till.place(card("tok_slow", "authorise"))
-
-    async def asked() -> bool:
-        return bool(await any_till.charges(placed.order_id))
-
-    await until("the authorisation", asked)
-    await any_till.shop.cancel(placed.order_id)
-    outcome = await placed.result()
-    assert (outcome.status, outcome.reason) == ("cancelled", "cancelled_by_customer")
-    status = await any_till.gateway.status(placed.order_id)
-    assert (status.status, status.reason) == ("declined", "voided")
-    await any_till.balances()
-
-
-async def test_given_an_authorisation_that_is_confirmed_later_when_the_webhook_comes_then_it_is_captured(
-    any_till: Till,
-) -> None:
-    placed = await any_till.place(card("tok_transfer_never", "authorise"))
-    inline = any_till.shop.client.settings.mount != "child"
-    taker = any_till.saga(placed.order_id if inline else f"{placed.order_id}/payment")
-    await any_till.waiting(taker)
-    await any_till.gateway.settle(placed.order_id, "authorised")
-    await any_till.webhook(placed.order_id)
-    await ended(any_till, placed.order_id, None, [*HELD, *RESERVED, "payment.processed", *COMMITTED])
-
-
-async def test_given_a_payment_of_its_own_when_it_is_authorised_then_it_says_so_and_takes_nothing(alone: Till) -> None:
-    id, handle = await alone.start_payment(card(mode="authorise"))
-    assert (await handle.result()).status == "authorised"
-    assert (await alone.gateway.status(id)).status == "authorised"
-    assert (await alone.gateway.totals("EUR", [id])).taken.amount == 0
-
-
-async def test_given_a_transfer_when_it_is_to_be_authorised_then_told_that_only_cards_can() -> None:
-    with pytest.raises(InvalidInput) as problem:
-        PaymentMethod(kind="transfer", token="tok_transfer", mode="authorise")
-    assert set(problem.value.problems) == {"mode"}
-
-
-def test_given_a_method_from_before_there_were_modes_when_read_then_it_is_charged() -> None:
-    assert PaymentMethod.model_validate({"kind": "card", "token": "tok_ok"}).mode == "charge"
-
-
-# Answers that never come
-
-
-class Mute(SandboxGateway):
-    """A provider that does not answer charges and captures; it may have acted, as the token says."""
-
-    async def charge(self, key: str, request: Charge) -> ChargeResult:
-        if request.token != "tok_timeout_before":
-            await super().charge(key, request.model_copy(update={"token": "tok_ok"}))
-        raise GatewayUnavailable("It says nothing")
-
-    async def capture(self, key: str, request: Capture) -> ChargeResult:
-        raise GatewayUnavailable("It says nothing")
-
-
-def mute(resources: Resources) -> list[object]:
-    others = [each for each in app.activities(resources) if not isinstance(each, ProviderPayments)]
-    return [ProviderPayments(Mute(resources.pool), resources.handler), *others]
-
-
-@pytest.fixture(scope="module")
-async def mute_shop(
-    postgres_url: str, template: str, temporal: EmbeddedTemporal, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Till]:
-    silent: App = replace(app, activities=mute)
-    async with open_till(silent, postgres_url, template, temporal, tmp_path_factory.mktemp("mute")) as till:
-        yield till
-
-
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that does not come within a second counts as unknown."""
-    hasty: Any = replace(CALL, first_pause=timedelta(seconds=0.05), deadline=timedelta(seconds=1))
-    monkeypatch.setattr("amends.conduct.CALL", hasty)
-
-
-@pytest.mark.usefixtures("soon")
-async def test_given_a_charge_whose_answer_never_comes_when_it_was_taken_then_the_provider_is_asked_and_believed(
-    mute_shop: Till,
-) -> None:
-    placed = await mute_shop.place(card())
-    await ended(mute_shop, placed.order_id, None, PAID)
-    assert await mute_shop.charges(placed.order_id) == 1
-
-
-@pytest.mark.usefixtures("soon")
-async def test_given_a_charge_whose_answer_never_comes_when_it_was_not_taken_then_it_is_undone_and_can_not_come_late(
-    mute_shop: Till,
-) -> None:
-    placed = await mute_shop.place(card("tok_timeout_before"))
-    await ended(mute_shop, placed.order_id, "failed", [*PLACED, "payment.failed", "order.cancelled"])
-    late = Charge(payment_id=placed.order_id, amount=Money(amount=1250, currency="EUR"), token="tok_ok")
-    assert (await mute_shop.gateway.charge(name("late"), late)).reason == "voided"
-
-
-@pytest.mark.usefixtures("soon")
-async def test_given_a_capture_whose_answer_never_comes_when_it_was_not_taken_then_the_order_is_undone(
-    mute_shop: Till,
-) -> None:
-    placed = await mute_shop.place(card(mode="authorise"))
-    story = [*HELD, *RESERVED, "payment.failed", *RELEASED, "order.cancelled"]
-    await ended(mute_shop, placed.order_id, "PaymentDeclined", story)
-    late = await mute_shop.gateway.capture(name("late"), Capture(payment_id=placed.order_id))
-    assert (late.status, late.reason) == ("declined", "voided")
-    happened = await mute_shop.shop.query(order_history.timeline_of(placed.order_id))
-    assert [row.detail for row in happened if row.event == "payment.failed"] == ["not_captured"]

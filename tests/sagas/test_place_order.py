@@ -29,7 +29,7 @@ from app import app
 from client import Shop, TooLate
 from domain.order import UnknownOrder
 from domain.product import ChangePrice, DiscontinueProduct, ProductIsDiscontinued
-from domain.stock import ReceiveStock
+from domain.stock import LapseStock, ReceiveStock
 from domain.values import Line
 from read_models import inventory_levels, order_history
 from tests.sagas.given import replays, rows, saga_status, until
@@ -47,6 +47,13 @@ UNPAID = [*PLACED, "payment.failed", "order.cancelled"]
 PAID = [*PLACED, "payment.processed"]
 RESERVED = ["stock.reserved", "stock.reserved"]
 GIVEN_BACK = ["payment.refunded", "order.cancelled"]
+RELEASED = ["stock.released", "stock.released"]
+HELD = ["order.placed", *RESERVED, "payment.requested"]
+TRANSFERRED = [
+    *[*HELD, "payment.processed", "stock.confirmed", "stock.confirmed"],
+    *["order.completed", "stock.committed", "stock.committed"],
+]
+NOT_TRANSFERRED = [*HELD, "payment.failed", *RELEASED, "order.cancelled"]
 
 ACTORS = "select distinct actor from amends.events where correlation_id = %s"
 
@@ -145,7 +152,7 @@ async def test_given_a_transfer_when_it_settles_then_completed_and_paid_once(mar
     if told == "by signal":
         await until("the transfer's time", lambda: market.due(placed.order_id))
         await market.shop.payment_settled(placed.order_id)
-    await ended(market, placed.order_id, "completed", None, COMPLETED, paid=True, charges=1)
+    await ended(market, placed.order_id, "completed", None, TRANSFERRED, paid=True, charges=1)
 
 
 @pytest.mark.parametrize("method", [card("tok_declined"), card("tok_insufficient"), transfer("tok_transfer_fails")])
@@ -154,7 +161,8 @@ async def test_given_a_payment_that_is_declined_when_ordered_then_cancelled(
 ) -> None:
     lines = await market.lines(2, 3)
     placed = await market.place(method, lines)
-    await ended(market, placed.order_id, "cancelled", "PaymentDeclined", UNPAID, paid=False, charges=1)
+    story = UNPAID if method.kind == "card" else NOT_TRANSFERRED
+    await ended(market, placed.order_id, "cancelled", "PaymentDeclined", story, paid=False, charges=1)
     await put_back(market, lines)
 
 
@@ -164,9 +172,12 @@ async def test_given_one_of_three_out_of_stock_when_ordered_then_the_rest_goes_b
 ) -> None:
     lines = await market.lines(2, ON_THE_SHELF + 1, 3)
     placed = await market.place(method, lines)
-    back = ["stock.released", "stock.released", "payment.refunded", "order.cancelled"]
-    story = [*PLACED, "payment.processed", *RESERVED, *back]
-    await ended(market, placed.order_id, "cancelled", "OutOfStock", story, paid=True, charges=1)
+    if method.kind == "card":
+        story = [*PAID, *RESERVED, *RELEASED, *GIVEN_BACK]
+    else:  # the goods come first
+        story = ["order.placed", *RESERVED, *RELEASED, "order.cancelled"]
+    paid = method.kind == "card"
+    await ended(market, placed.order_id, "cancelled", "OutOfStock", story, paid=paid, charges=int(paid))
     await put_back(market, lines)
 
 
@@ -178,7 +189,7 @@ async def test_given_a_pending_transfer_when_cancelled_then_it_is_void(market: M
         await market.shop.cancel(placed.order_id)
     else:
         await market.saga(placed.order_id).cancel()
-    await ended(market, placed.order_id, "cancelled", by, UNPAID, paid=False, charges=1)
+    await ended(market, placed.order_id, "cancelled", by, NOT_TRANSFERRED, paid=False, charges=1)
 
 
 @pytest.mark.parametrize("by", ["cancelled_by_customer", "cancelled_by_operator"])
@@ -205,11 +216,27 @@ async def test_given_a_transfer_that_never_settles_when_three_days_are_over_then
     placed = await patient.place_order(
         await market.customer(), await market.lines(2, 3), transfer("tok_transfer_never")
     )
-    await ended(market, placed.order_id, "cancelled", "PaymentOverdue", UNPAID, paid=False, charges=1)
+    await ended(market, placed.order_id, "cancelled", "PaymentOverdue", NOT_TRANSFERRED, paid=False, charges=1)
     inline = market.shop.client.settings.mount == "inline"
     waiting = market.saga(placed.order_id if inline else f"{placed.order_id}/payment")
     waited = await skipping.get_current_time(waiting) - (await waiting.describe()).start_time
     assert waited >= timedelta(days=3)
+
+
+async def test_given_a_transfer_that_comes_when_the_goods_have_lapsed_then_it_goes_back(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.sandbox_gateway.SETTLING_SECONDS", 1.5)
+    [line] = lines = await market.lines(2)
+    placed = await market.place(transfer(), lines)
+    await until("the charge", lambda: market.charging(placed.order_id))
+    await market.shop.execute(LapseStock(sku=line.sku, reservation_id=placed.order_id))
+    story = [
+        *["order.placed", "stock.reserved", "payment.requested", "stock.lapsed", "payment.processed"],
+        *GIVEN_BACK,
+    ]
+    await ended(market, placed.order_id, "cancelled", "ReservationLapsed", story, paid=True, charges=1)
+    await put_back(market, lines)
 
 
 class Hasty(Shop):
@@ -282,7 +309,7 @@ async def test_given_a_cancelled_order_when_cancelled_again_then_it_ends_once(an
     answers = await asyncio.gather(*cancelling, return_exceptions=True)
     assert all(answer is None or isinstance(answer, TooLate) for answer in answers)
     assert None in answers
-    await ended(any_market, placed.order_id, "cancelled", "cancelled_by_customer", UNPAID, paid=False, charges=1)
+    await ended(any_market, placed.order_id, "cancelled", "cancelled_by_customer", NOT_TRANSFERRED, paid=False, charges=1)
 
 
 @pytest.mark.parametrize("when", ["one after the other", "side by side", "after the end"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,14 +25,17 @@ from amends.embedded import EmbeddedTemporal
 from amends.projection_workflow import start_projections
 from amends.settings import Settings
 from amends.worker import open_worker
+from app import app as shop_app
 from client import PlacedOrder, Shop
 from domain.values import Line
 from read_models import inventory_levels
 from read_models.inventory_levels import LevelRow
 from read_models.order_history import OrderRow
-from tests.sagas.given import Handle, rows, story, until
+from tests.sagas.given import Handle, replays, rows, saga_status, until
+from tests.sagas.given import story as told
 from tests.sagas.shopping import Market, card, name, new_database
 from workflows.payment import Payment, PaymentMethod, PaymentRequest
+from workflows.place_order import OrderOutcome
 
 SECRET = "whsec_of_the_tests"
 EVENTS = "select count(*)::int from amends.events where stream = %s and name = %s"
@@ -84,7 +87,7 @@ class Till(Market):
 
         async def waits() -> bool:
             try:
-                lines = [line for line in await story(taker) if line.startswith("wait for the confirmation")]
+                lines = [line for line in await told(taker) if line.startswith("wait for the confirmation")]
             except RPCError as error:
                 if error.status == RPCStatusCode.NOT_FOUND:
                     return False  # the child is still to be started
@@ -95,7 +98,7 @@ class Till(Market):
 
     async def asked(self, taker: Handle) -> int:
         """How often a workflow has asked the provider."""
-        return sum(line.startswith("ask the provider") for line in await story(taker))
+        return sum(line.startswith("ask the provider") for line in await told(taker))
 
     async def completed(self, *quantities: int, price: int = 250) -> tuple[PlacedOrder, list[Line]]:
         """An order that is paid and has gone out."""
@@ -154,3 +157,18 @@ def mounting(till: Till, mount: str) -> Till:
     settings = known.settings.model_copy(update={"mount": mount})
     shop = Shop(Client(known.temporal, known.reader, settings, known.actor))
     return Till(shop, till.url, till.gateway, till.skipper)
+
+
+async def order_ended(till: Till, order_id: str, reason: str | None, story: Sequence[str]) -> OrderOutcome:
+    """Wait for an order's end and assert that everybody tells the same of it."""
+    outcome = await till.shop.result(order_id)
+    status = "cancelled" if reason else "completed"
+    assert (outcome.status, outcome.reason) == (status, reason)
+    row = await till.row(order_id)
+    assert (row.status, row.reason) == (status, reason)
+    assert row.paid - row.refunded == (0 if reason else row.total)
+    assert await till.timeline(order_id) == list(story)
+    assert await saga_status(till.saga(order_id)) == ("Compensated" if reason else "Completed")
+    await till.balances()
+    await replays([till.saga(order_id)], shop_app.workflows)
+    return outcome

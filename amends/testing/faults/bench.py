@@ -1,0 +1,189 @@
+"""The bench on which sagas are tried: a worker that faults get into, a client that skips time, and the verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from temporalio.client import Client as TemporalClient
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import TimeSkipper
+from temporalio.worker import Replayer
+
+from amends.app import App, load_app
+from amends.client import Client
+from amends.compensation import Compensation
+from amends.connect import connect
+from amends.database import open_pool
+from amends.handler import CommandHandler
+from amends.process_manager_workflow import start_process_managers
+from amends.projection_workflow import start_projections
+from amends.query import Reader
+from amends.settings import Settings
+from amends.store import EventStore
+from amends.testing.faults.checking import check_end, check_undos
+from amends.testing.faults.fault import Fault, expected, parks
+from amends.testing.faults.injecting import Injector, Plan
+from amends.testing.faults.repeating import RepeatUndos
+from amends.testing.faults.scenario import ACTOR, Ended, Scenario, World
+from amends.testing.faults.table import Case, FaultTable, Mount, Point
+from amends.testing.faults.trial import Trial
+from amends.worker import RUNNER, open_worker
+
+__all__ = ["Bench", "working"]
+
+LONGEST_SECONDS = 60.0
+"""A saga that has not ended by then hangs."""
+
+
+@asynccontextmanager
+async def working(app: App, settings: Settings, temporal: TemporalClient, injector: Injector) -> AsyncIterator[None]:
+    """A worker in this process that faults get into.
+
+    Args:
+        app: what it works for.
+        settings: as for `open_worker`.
+        temporal: its client.
+        injector: lets them in.
+    """
+    async with open_worker(app, settings, temporal, interceptors=[injector]) as worker:
+        running = asyncio.create_task(worker.run())
+        try:
+            yield
+        finally:
+            await worker.shutdown()
+            await running
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Runs sagas and their faults, as many at a time as one likes; open one by `async with Bench.open(settings)`.
+
+    Args:
+        app: the application, with what the bench adds to it.
+        settings: its database, Temporal server and task queue.
+        world: what scenarios see.
+        injector: of the worker in this process.
+    """
+
+    app: App
+    settings: Settings
+    world: World
+    injector: Injector
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Bench]:
+        """Run a worker in this process, with all that follows the feed.
+
+        Args:
+            settings: where the application is, which has to be installed in the database; a database and a task queue
+                of one's own; a Temporal server that lets time be skipped.
+
+        Raises:
+            StartupError: there is no such application, or no database is set.
+            ServerFailed: a server does not answer.
+        """
+        injector, temporal, app = Injector(), await connect(settings), load_app(settings.app)
+        app = replace(app, workflows=[*app.workflows, RepeatUndos])
+        async with working(app, settings, temporal, injector):
+            await start_projections(temporal, app.projections, settings.task_queue)
+            await start_process_managers(temporal, app.process_managers, settings.task_queue)
+            assert settings.database_url is not None
+            url = settings.database_url.get_secret_value()
+            async with open_pool(url, "writer", 8) as pool:
+                reader = Reader(url, 4)
+                try:
+                    client = Client(TimeSkipper(temporal).client, reader, settings, ACTOR)
+                    world = World(client, pool, CommandHandler(EventStore(pool), app.aggregates))
+                    yield cls(app, settings, world, injector)
+                finally:
+                    await reader.close()
+
+    async def record(self, scenario: Scenario[Any], mount: Mount) -> FaultTable:
+        """See by dry runs which steps a saga takes, and how each is undone.
+
+        Args:
+            scenario: which saga; it has to go well.
+            mount: how sub-processes are mounted.
+
+        Raises:
+            AssertionError: it did not go well, or was not undone when it was made to turn back.
+        """
+        seen = await self._dry_run(scenario, mount, [], "Completed")
+        table = FaultTable(scenario.name, tuple(step for point, step in seen.steps.items() if not point.undo))
+        if table.turning is None:
+            return table
+        back = await self._dry_run(scenario, mount, [table.turning], "Compensated")
+        undos = {point.where: step.undo for point, step in back.steps.items() if point.undo}
+        return replace(table, steps=tuple(replace(step, undo=undos.get(step.where)) for step in table.steps))
+
+    async def run(self, scenario: Scenario[Any], case: Case) -> None:
+        """Try one case, and assert all that has to be true of it.
+
+        Args:
+            scenario: the one that the case belongs to.
+            case: what goes wrong; not the killing of a worker, see `Campaign`.
+
+        Raises:
+            AssertionError: what is not true.
+        """
+        trial = Trial(scenario, self.world, self.settings.task_queue)
+        plan = trial.plan(self.injector, [*case.preludes, (case.point, case.fault)])
+        try:
+            await trial.start(case.mount)
+            await self.judge(case, trial, plan)
+        finally:
+            self.injector.drop(plan)
+
+    async def judge(self, case: Case, trial: Trial, plan: Plan) -> None:
+        """Wait for the end of a saga under test and assert all that has to be true of it.
+
+        Args:
+            case: what goes wrong.
+            trial: the saga, started.
+            plan: the same, as it gets in.
+
+        Raises:
+            AssertionError: what is not true.
+        """
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                ended = await trial.end(plan, parks=parks(case.phase, case.fault))
+                await plan.finish()
+            wanted = frozenset({"Compensated"}) if await trial.was_withdrawn() else expected(case.phase, case.fault)
+            assert ended.status in wanted, f"it has ended as {ended.status}, not as {' or '.join(sorted(wanted))}"
+            assert case.point in plan.reached, f"it has never come to {case.point}"
+            await self._check(trial, ended, plan)
+        except BaseException as error:
+            error.add_note(f"{case}: the saga is {trial.saga_id}")
+            raise
+        finally:
+            plan.let_go.set()
+
+    async def _dry_run(
+        self, scenario: Scenario[Any], mount: Mount, faults: Sequence[tuple[Point, Fault]], status: str
+    ) -> Plan:
+        trial = Trial(scenario, self.world, self.settings.task_queue)
+        plan = trial.plan(self.injector, faults)
+        try:
+            await trial.start(mount)
+            async with asyncio.timeout(LONGEST_SECONDS):
+                ended = await trial.end(plan)
+            assert ended.status == status, f"the dry run of {scenario.name} has ended as {ended.status}, not {status}"
+            await self._check(trial, ended, plan)
+        finally:
+            self.injector.drop(plan)
+        return plan
+
+    async def _check(self, trial: Trial, ended: Ended[Any], plan: Plan) -> None:
+        workflows = [*self.app.workflows, Compensation]
+        replayer = Replayer(workflows=workflows, workflow_runner=RUNNER, data_converter=pydantic_data_converter)
+        await check_end(trial, ended, plan, replayer)
+        await trial.scenario.check(ended)
+        if not ended.completed:
+            await check_undos(trial, self.settings.task_queue)
+            await trial.scenario.check(ended)
