@@ -1,10 +1,29 @@
-"""Mounting one process inside another's workflow."""
+"""Mounting one process in another: inside its workflow, or as a child of it."""
 
 from __future__ import annotations
 
-from temporalio import workflow
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
-__all__ = ["join_handlers"]
+from temporalio import workflow
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from amends.saga_state import Run
+from amends.visibility import MEMO, SAGA_STATUS, SAGA_STEP
+
+if TYPE_CHECKING:
+    from amends.process import Process
+
+__all__ = ["join_handlers", "run_child"]
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+STILL_RUNNING = timedelta(seconds=2)
+"""Pause before a child is started again whose earlier run has not ended yet."""
+
+_OWN_ATTRIBUTES = (SAGA_STATUS.name, SAGA_STEP.name)
 
 
 def join_handlers(process: object) -> None:
@@ -21,3 +40,40 @@ def join_handlers(process: object) -> None:
         if update.name is not None and update.name not in own.updates:
             validator = update.bind_validator(process) if update.validator else None
             workflow.set_update_handler(update.name, update.bind_fn(process), validator=validator)
+
+
+async def run_child(
+    run: Run, name: str, child: str, process: type[Process[Request, Result]], request: Request
+) -> Result:
+    """Run a process as a child workflow, to its end.
+
+    A child that has run before, under a run of this saga that was ended, may have undone itself. Only past the pivot,
+    where nothing is undone, its steps count as done when it runs again.
+
+    Args:
+        run: state of the saga that it is part of.
+        name: its place in the saga.
+        child: its workflow id.
+        process: its workflow class.
+        request: what its `run` takes.
+    """
+    again = WorkflowIDReusePolicy.ALLOW_DUPLICATE if run.forward_only else WorkflowIDReusePolicy.REJECT_DUPLICATE
+    info = workflow.info()
+    keys = [pair for pair in info.typed_search_attributes if pair.key.name not in _OWN_ATTRIBUTES]
+    while True:
+        try:
+            return await workflow.execute_child_workflow(
+                process.run,
+                request,
+                id=child,
+                id_reuse_policy=again,
+                memo={MEMO: run.memo.model_copy(update={"forward_only": run.forward_only, "mounted": True})},
+                search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
+                static_summary=f"{name} of {info.workflow_id}",
+                # a parent that is terminated must not take the child's undo with it
+                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+            )
+        except WorkflowAlreadyStartedError:
+            if not run.forward_only:
+                raise
+            await workflow.sleep(STILL_RUNNING, summary=f"an earlier {name} is still under way")

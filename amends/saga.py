@@ -22,13 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from temporalio import workflow
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
-from temporalio.exceptions import (
-    ApplicationError,
-    ChildWorkflowError,
-    WorkflowAlreadyStartedError,
-    is_cancelled_exception,
-)
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, is_cancelled_exception
 
 from amends.cancelling import Cancelling
 from amends.closing import bad_end, close
@@ -37,7 +31,7 @@ from amends.ending import EndedSaga
 from amends.errors import CommandIdReused, Refused, SagaCancelled
 from amends.forward import insist
 from amends.messages import Command
-from amends.mount import join_handlers
+from amends.mount import join_handlers, run_child
 from amends.outcomes import SagaUndone, from_outside, is_failure, told, undone_child
 from amends.parking import Parking
 from amends.records import Position, Receipt, Refusal, UndoStep
@@ -45,7 +39,7 @@ from amends.saga_state import Registered, Run
 from amends.shield import to_the_end
 from amends.steps import Call, Step, Undo
 from amends.undoing import GROUPS, Undoing
-from amends.visibility import MEMO, SAGA_STATUS, SAGA_STEP, Entry, SagaMemo
+from amends.visibility import MEMO, SAGA_STATUS, Entry, SagaMemo
 
 if TYPE_CHECKING:
     from amends.process import Process
@@ -58,11 +52,6 @@ Result = TypeVar("Result")
 
 DEADLINE_PASSED = "deadline_passed"
 """Why a saga turned back that did not come to its end in time."""
-
-STILL_RUNNING = timedelta(seconds=2)
-"""Pause before a child is started again whose earlier run has not ended yet."""
-
-_OWN_ATTRIBUTES = (SAGA_STATUS.name, SAGA_STEP.name)
 
 
 class Saga:
@@ -339,36 +328,12 @@ class Saga:
         return await mounted.run(request)
 
     async def _child(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
-        info, run = workflow.info(), self._run
-        child = f"{info.workflow_id}/{run.number(self._path + name)}"
+        run = self._run
+        child = f"{workflow.info().workflow_id}/{run.number(self._path + name)}"
         registered = self._undoing.register_child(name, self._path, child)
-        inherited = [pair for pair in info.typed_search_attributes if pair.key.name not in _OWN_ATTRIBUTES]
-        memo = run.memo.model_copy(update={"forward_only": run.forward_only, "mounted": True})
-
-        # a child that has run before, under a run of this saga that was ended, may have undone itself; only past the
-        # pivot, where nothing is undone, its steps count as done when it runs again
-        policy = WorkflowIDReusePolicy.ALLOW_DUPLICATE if run.forward_only else WorkflowIDReusePolicy.REJECT_DUPLICATE
 
         async def running(entry: Entry) -> Result:
-            while True:
-                try:
-                    return await workflow.execute_child_workflow(
-                        process.run,
-                        request,
-                        id=child,
-                        id_reuse_policy=policy,
-                        memo={MEMO: memo},
-                        search_attributes=TypedSearchAttributes(
-                            [*inherited, SearchAttributePair(SAGA_STATUS, "Running")]
-                        ),
-                        static_summary=f"{name} of {info.workflow_id}",
-                        # a parent that is terminated must not take the child's undo with it
-                        parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-                    )
-                except WorkflowAlreadyStartedError:
-                    if not run.forward_only:
-                        raise
-                    await workflow.sleep(STILL_RUNNING, summary=f"an earlier {name} is still under way")
+            return await run_child(run, name, child, process, request)
 
         try:
             return await self._cancelling.durably(lambda: self._conduct.step(name, running))

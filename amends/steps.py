@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json, to_jsonable_python
 from temporalio import activity, workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
 
 from amends.errors import InvalidInput, Refused
 from amends.messages import Command
@@ -231,7 +231,8 @@ def _result(function: Callable[..., Any]) -> TypeAdapter[Any]:
 
 def refused(refusal: Refusal) -> ApplicationError:
     """A refusal on its way through Temporal, to a workflow or a caller."""
-    return ApplicationError(refusal.message, refusal, type=Refused.__name__, non_retryable=True)
+    ordinary = ApplicationErrorCategory.BENIGN  # a no is an answer, not a fault to be warned of
+    return ApplicationError(refusal.message, refusal, type=Refused.__name__, non_retryable=True, category=ordinary)
 
 
 def refusal_in(error: BaseException | None) -> Refusal | None:

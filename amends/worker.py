@@ -119,7 +119,8 @@ async def run_worker(app: App, settings: Settings) -> None:
         await start_projections(client, app.projections, settings.task_queue)
         await start_process_managers(client, app.process_managers, settings.task_queue)
         await schedule_sweep(client, settings.task_queue)
-        log.info("worker_started", task_queue=settings.task_queue, namespace=settings.temporal_namespace)
+        where = {"task_queue": settings.task_queue, "namespace": settings.temporal_namespace}
+        log.info("worker_started", **where, deployment=settings.deployment, build_id=settings.build_id)
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             log.info("worker_draining", seconds=settings.drain_seconds)

@@ -23,7 +23,8 @@ PATIENCE = 60.0
 """Seconds for the views to catch up before the books are checked."""
 
 ORDERS = text(
-    "select order_id, status, reason, endings, open_returns, currency from views.order_history where placed_at is not null"
+    "select order_id, status, reason, endings, open_returns, currency from views.order_history"
+    " where placed_at is not null"
 ).columns()
 """Every order's status with the reason, how many final states it has had, and how many returns are under way."""
 

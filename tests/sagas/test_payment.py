@@ -39,9 +39,9 @@ from workflows import payment
 
 Mount = Literal["as_written", "inline", "child"]
 
-ASKED = ["order.placed", "stock.reserved", "stock.reserved", "payment.requested"]
-PAID = [*ASKED, "payment.processed", "order.completed", "stock.committed", "stock.committed"]
-UNPAID = [*ASKED, "payment.failed", "stock.released", "stock.released", "order.cancelled"]
+ASKED = ["order.placed", "payment.requested"]
+PAID = [*ASKED, "payment.processed", "order.completed"]
+UNPAID = [*ASKED, "payment.failed", "order.cancelled"]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ async def test_given_a_pending_payment_when_a_webhook_comes_with_no_news_then_th
         await any_till.webhook(order_id)
         await any_till.waiting(taker, times)
         assert await any_till.asked(taker) == times - 1
-    assert await any_till.timeline(order_id) == ASKED
+    assert await any_till.times(order_id, "payment.processed") == 0
     await any_till.gateway.settle(order_id)
     await any_till.webhook(order_id)
     await order_ended(any_till, order_id, None, PAID)

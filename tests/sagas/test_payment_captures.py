@@ -44,12 +44,6 @@ async def open_shop(
         yield till
 
 
-@pytest.fixture
-def till(open_shop: Till) -> Till:
-    """The shop, for what has nothing to do with how sub-processes are mounted."""
-    return open_shop
-
-
 @pytest.fixture(scope="module")
 async def alone(
     postgres_url: str, template: str, temporal: EmbeddedTemporal, tmp_path_factory: pytest.TempPathFactory

@@ -309,7 +309,9 @@ async def test_given_a_cancelled_order_when_cancelled_again_then_it_ends_once(an
     answers = await asyncio.gather(*cancelling, return_exceptions=True)
     assert all(answer is None or isinstance(answer, TooLate) for answer in answers)
     assert None in answers
-    await ended(any_market, placed.order_id, "cancelled", "cancelled_by_customer", NOT_TRANSFERRED, paid=False, charges=1)
+    await ended(
+        any_market, placed.order_id, "cancelled", "cancelled_by_customer", NOT_TRANSFERRED, paid=False, charges=1
+    )
 
 
 @pytest.mark.parametrize("when", ["one after the other", "side by side", "after the end"])

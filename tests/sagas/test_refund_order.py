@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.client import RPCError
 from temporalio.service import RPCStatusCode
 
-from activities.gateway import GatewayUnavailable, Refund, RefundResult
-from activities.provider_payments import ProviderPayments
-from activities.returns import NothingPaid
-from activities.sandbox_gateway import SandboxGateway
 from amends import InvalidInput, Money
-from amends.app import App, Resources
 from amends.embedded import EmbeddedTemporal
 from amends.errors import CommandIdReused, Refused
-from amends.policies import CALL
 from app import app
 from client import OrderRefund, UnknownRefund
-from domain.order import Complete, OrderNotCompleted, Place, TooManyReturned, UnknownOrder
+from domain.order import OrderNotCompleted, TooManyReturned, UnknownOrder
 from domain.product import ChangePrice, DiscontinueProduct
-from domain.values import Line, PricedLine
+from domain.values import Line
 from read_models import order_history
-from tests.sagas.given import replays, reset, saga_status
 from tests.sagas.shopping import ON_THE_SHELF, card, name, transfer
-from tests.sagas.till import Till, open_till
-from workflows.refund_order import RefundOutcome
+from tests.sagas.till import Till, open_till, refund_ended
 
 BACK = ["order.goods_returned", "payment.refunded", "order.return_completed"]
 
@@ -48,38 +38,6 @@ async def till(
         yield till
 
 
-@pytest.fixture(scope="module")
-async def unbalanced(
-    postgres_url: str, template: str, temporal: EmbeddedTemporal, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Till]:
-    """Another shop, with gifts, and money given back by hand: its books do not balance."""
-    async with open_till(app, postgres_url, template, temporal, tmp_path_factory.mktemp("unbalanced")) as till:
-        yield till
-
-
-async def ended(till: Till, refund: OrderRefund, status: str, reason: str | None, amount: int | None) -> RefundOutcome:
-    """Wait for a return's end and assert that the books agree."""
-    outcome = await refund.result()
-    assert (outcome.status, outcome.reason) == (status, reason)
-    assert outcome.amount == (None if amount is None else eur(amount))
-    saga = till.handle(f"refund-{refund.refund_id}")
-    assert await saga_status(saga) == ("Completed" if status == "refunded" else "Compensated")
-    await till.balances()
-    await replays([saga], app.workflows)
-    return outcome
-
-
-async def shelf(till: Till, *lines: Line) -> list[int]:
-    """Pieces of these products that can be sold."""
-    return [(await till.level(line.sku)).available for line in lines]
-
-
-async def story(till: Till, order_id: str) -> list[str]:
-    """What has happened to an order since it was completed and its goods went out."""
-    happened = await till.timeline(order_id)
-    return happened[happened.index("order.completed") :]
-
-
 # In full, in part
 
 
@@ -87,14 +45,14 @@ async def test_given_a_completed_order_when_all_of_it_comes_back_then_it_is_refu
     till: Till,
 ) -> None:
     placed, lines = await till.completed(2, 3)
-    assert await shelf(till, *lines) == [8, 7]
+    assert await till.shelf(*lines) == [8, 7]
     refund = await till.shop.refund_order(placed.order_id)
     assert refund.amount == eur(1250)
-    await ended(till, refund, "refunded", None, 1250)
+    await refund_ended(till, refund, "refunded", None, 1250)
     row = await till.row(placed.order_id)
     assert (row.status, row.total, row.paid, row.refunded, row.returned) == ("refunded", 1250, 1250, 1250, 1250)
-    assert await story(till, placed.order_id) == ["order.completed", "stock.committed", "stock.committed", *BACK]
-    assert await shelf(till, *lines) == [ON_THE_SHELF, ON_THE_SHELF]
+    assert await till.afterwards(placed.order_id) == ["stock.committed", "stock.committed", *BACK]
+    assert await till.shelf(*lines) == [ON_THE_SHELF, ON_THE_SHELF]
     totals = await till.gateway.totals("EUR", [placed.order_id])
     assert (totals.taken, totals.refunded) == (eur(1250), eur(1250))
 
@@ -102,19 +60,19 @@ async def test_given_a_completed_order_when_all_of_it_comes_back_then_it_is_refu
 async def test_given_a_completed_order_when_it_comes_back_bit_by_bit_then_each_bit_is_refunded(till: Till) -> None:
     placed, [tea, cup] = await till.completed(2, 3)
     first = await till.shop.refund_order(placed.order_id, [Line(sku=tea.sku, quantity=1)])
-    await ended(till, first, "refunded", None, 250)
+    await refund_ended(till, first, "refunded", None, 250)
     row = await till.row(placed.order_id)
     assert (row.status, row.refunded, row.returned) == ("completed", 250, 250)
     second = await till.shop.refund_order(
         placed.order_id, [Line(sku=cup.sku, quantity=2), Line(sku=tea.sku, quantity=1)]
     )
-    await ended(till, second, "refunded", None, 750)
-    assert await shelf(till, tea, cup) == [ON_THE_SHELF, 9]
+    await refund_ended(till, second, "refunded", None, 750)
+    assert await till.shelf(tea, cup) == [ON_THE_SHELF, 9]
     rest = await till.shop.refund_order(placed.order_id)
-    await ended(till, rest, "refunded", None, 250)
+    await refund_ended(till, rest, "refunded", None, 250)
     row = await till.row(placed.order_id)
     assert (row.status, row.refunded, row.returned) == ("refunded", 1250, 1250)
-    assert await story(till, placed.order_id) == ["order.completed", "stock.committed", "stock.committed", *BACK * 3]
+    assert await till.afterwards(placed.order_id) == ["stock.committed", "stock.committed", *BACK * 3]
 
 
 async def test_given_goods_that_can_not_be_sold_again_when_they_come_back_then_the_money_goes_and_the_shelf_stays(
@@ -122,8 +80,8 @@ async def test_given_goods_that_can_not_be_sold_again_when_they_come_back_then_t
 ) -> None:
     placed, [tea] = await till.completed(4)
     refund = await till.shop.refund_order(placed.order_id, [Line(sku=tea.sku, quantity=3)], restock=False)
-    await ended(till, refund, "refunded", None, 750)
-    assert await shelf(till, tea) == [6]
+    await refund_ended(till, refund, "refunded", None, 750)
+    assert await till.shelf(tea) == [6]
 
 
 @pytest.mark.parametrize("paid_by", [transfer("tok_transfer"), card(mode="authorise")])
@@ -132,7 +90,7 @@ async def test_given_an_order_paid_otherwise_when_it_comes_back_then_it_is_refun
 ) -> None:
     placed = await till.place(paid_by)
     assert (await placed.result()).status == "completed"
-    await ended(till, await till.shop.refund_order(placed.order_id), "refunded", None, 1250)
+    await refund_ended(till, await till.shop.refund_order(placed.order_id), "refunded", None, 1250)
 
 
 async def test_given_another_price_and_no_product_any_more_when_goods_come_back_then_the_price_of_the_order_counts(
@@ -141,7 +99,7 @@ async def test_given_another_price_and_no_product_any_more_when_goods_come_back_
     placed, [tea] = await till.completed(2)
     await till.shop.execute(ChangePrice(sku=tea.sku, price=eur(9999)))
     await till.shop.execute(DiscontinueProduct(sku=tea.sku))
-    await ended(till, await till.shop.refund_order(placed.order_id, [tea]), "refunded", None, 500)
+    await refund_ended(till, await till.shop.refund_order(placed.order_id, [tea]), "refunded", None, 500)
 
 
 async def test_given_a_return_when_its_events_are_read_then_each_bears_the_actor_of_who_asked(till: Till) -> None:
@@ -208,17 +166,6 @@ async def test_given_a_product_that_was_not_ordered_when_it_comes_back_then_refu
     [other] = await till.lines(1)
     refusal = await refused(till, TooManyReturned, placed.order_id, [other])
     assert refusal.facts == {"order_id": placed.order_id, "sku": other.sku, "wanted": 1, "left": 0}
-
-
-async def test_given_an_order_that_nobody_paid_when_it_comes_back_then_there_is_nothing_to_refund(
-    unbalanced: Till,
-) -> None:
-    order_id, sku = name("order"), await unbalanced.product()
-    gift = PricedLine(sku=sku, quantity=1, unit_price=eur(250))
-    await unbalanced.shop.execute(Place(order_id=order_id, customer_id="ada", lines=(gift,)))
-    await unbalanced.shop.execute(Complete(order_id=order_id))
-    refusal = await refused(unbalanced, NothingPaid, order_id)
-    assert refusal.facts == {"order_id": order_id}
 
 
 @pytest.mark.parametrize(
@@ -292,7 +239,7 @@ async def test_given_a_request_id_of_a_return_when_reused_for_another_one_then_t
     lines = [Line(sku=tea.sku, quantity=2)] if other == "lines" else some
     with pytest.raises(CommandIdReused):
         await till.shop.refund_order(order_id, lines, request_id=id, restock=other != "restock")
-    await ended(till, first, "refunded", None, 250)
+    await refund_ended(till, first, "refunded", None, 250)
 
 
 async def test_given_several_returns_of_the_whole_order_when_made_at_once_then_one_of_them_gets_the_money(
@@ -304,7 +251,7 @@ async def test_given_several_returns_of_the_whole_order_when_made_at_once_then_o
     accepted = [answer for answer in answers if isinstance(answer, OrderRefund)]
     assert len(accepted) == 1
     assert all(isinstance(answer, OrderRefund | TooManyReturned) for answer in answers), answers
-    await ended(till, accepted[0], "refunded", None, 1250)
+    await refund_ended(till, accepted[0], "refunded", None, 1250)
     assert (await till.row(placed.order_id)).status == "refunded"
 
 
@@ -321,137 +268,5 @@ async def test_given_returns_of_a_piece_each_when_made_at_once_then_as_many_are_
     assert {outcome.status for outcome in outcomes} == {"refunded"}
     row = await till.row(placed.order_id)
     assert (row.status, row.paid, row.refunded, row.returned) == ("refunded", 1000, 1000, 1000)
-    assert await shelf(till, tea) == [ON_THE_SHELF]
+    assert await till.shelf(tea) == [ON_THE_SHELF]
     await till.balances()
-
-
-# What goes wrong on the way
-
-
-async def test_given_money_that_the_provider_gave_back_by_hand_when_goods_come_back_then_no_more_goes_than_was_paid(
-    unbalanced: Till,
-) -> None:
-    till = unbalanced
-    placed, [tea] = await till.completed(2)
-    await till.gateway.refund(name("by-hand"), Refund(payment_id=placed.order_id, currency="EUR", amount=eur(250)))
-    # more than is left can't be given back, so the goods are not taken
-    everything = await (await till.shop.refund_order(placed.order_id)).result()
-    assert (everything.status, everything.reason, everything.amount) == ("withdrawn", "RefundExceedsCharge", None)
-    withdrawn = ["order.goods_returned", "order.return_withdrawn"]
-    assert await story(till, placed.order_id) == ["order.completed", "stock.committed", *withdrawn]
-    assert await shelf(till, tea) == [8]
-    # what can be given back, is, and our books learn of the rest
-    piece = await (await till.shop.refund_order(placed.order_id, [Line(sku=tea.sku, quantity=1)])).result()
-    assert (piece.status, piece.amount) == ("refunded", eur(250))
-    row = await till.row(placed.order_id)
-    assert (row.status, row.paid, row.refunded, row.returned) == ("completed", 500, 500, 250)
-    assert await shelf(till, tea) == [9]
-
-
-async def test_given_a_return_that_is_over_when_its_workflow_is_reset_then_nothing_happens_twice(till: Till) -> None:
-    placed, lines = await till.completed(2, 3)
-    some = await till.shop.refund_order(placed.order_id, [Line(sku=lines[0].sku, quantity=1)])
-    await some.result()
-    refund = await till.shop.refund_order(placed.order_id)
-    first = await ended(till, refund, "refunded", None, 1000)
-    before = await till.facts()
-    await reset(till.shop.client.temporal, till.handle(f"refund-{refund.refund_id}"))
-    again = await till.shop.refund_result(refund.refund_id)
-    assert (again.status, again.amount) == (first.status, first.amount)
-    after = await till.facts()
-    assert after[1] == before[1], "no key that the provider has not seen"
-    assert after[3] == before[3]
-    assert await shelf(till, *lines) == [ON_THE_SHELF, ON_THE_SHELF]
-    await till.balances()
-
-
-class Away(SandboxGateway):
-    """A provider that can't be reached for a while, having acted or not."""
-
-    seen = 0
-
-    async def refund(self, key: str, request: Refund) -> RefundResult:
-        Away.seen += 1
-        if Away.seen % 4 == 1:
-            raise GatewayUnavailable("It is not there")
-        given = await super().refund(key, request)
-        if Away.seen % 4:
-            raise GatewayUnavailable("It has done it, and says nothing")
-        return given
-
-
-def away(resources: Resources) -> list[object]:
-    others = [each for each in app.activities(resources) if not isinstance(each, ProviderPayments)]
-    return [ProviderPayments(Away(resources.pool), resources.handler), *others]
-
-
-async def test_given_a_provider_that_is_away_longer_than_a_call_may_take_when_goods_come_back_then_they_are_refunded(
-    postgres_url: str,
-    template: str,
-    temporal: EmbeddedTemporal,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    hasty: Any = replace(CALL, first_pause=timedelta(seconds=0.2), deadline=timedelta(seconds=0.3))
-    distant: App = replace(app, activities=away)
-    async with open_till(distant, postgres_url, template, temporal, tmp_path_factory.mktemp("away")) as till:
-        placed, _ = await till.completed(2)
-        monkeypatch.setattr("amends.conduct.CALL", hasty)
-        refund = await till.shop.refund_order(placed.order_id)
-        await ended(till, refund, "refunded", None, 500)
-        assert Away.seen == 4
-        assert (await till.gateway.totals("EUR")).refunded == eur(500)
-
-
-class Slow(SandboxGateway):
-    """A provider that takes its time with refunds: until a test says so."""
-
-    asked = asyncio.Event()
-    ready = asyncio.Event()
-
-    async def refund(self, key: str, request: Refund) -> RefundResult:
-        Slow.asked.set()
-        await Slow.ready.wait()
-        return await super().refund(key, request)
-
-
-def slow(resources: Resources) -> list[object]:
-    others = [each for each in app.activities(resources) if not isinstance(each, ProviderPayments)]
-    return [ProviderPayments(Slow(resources.pool), resources.handler), *others]
-
-
-@pytest.fixture
-async def slow_till(
-    postgres_url: str, template: str, temporal: EmbeddedTemporal, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Till]:
-    """A shop with that provider."""
-    Slow.asked.clear()
-    Slow.ready.clear()
-    app_: App = replace(app, activities=slow)
-    async with open_till(app_, postgres_url, template, temporal, tmp_path_factory.mktemp("slow")) as till:
-        yield till
-
-
-async def test_given_a_return_under_way_when_the_books_are_read_then_it_is_left_out_until_it_is_over(
-    slow_till: Till,
-) -> None:
-    placed, _ = await slow_till.completed(2)
-    refund = await slow_till.shop.refund_order(placed.order_id)
-    await Slow.asked.wait()
-    assert await slow_till.shop.query(order_history.money(ended=True)) == []
-    [row] = await slow_till.shop.query(order_history.money())
-    assert (row.taken, row.refunded, row.completed, row.returned) == (500, 0, 500, 0)
-    Slow.ready.set()
-    await ended(slow_till, refund, "refunded", None, 500)
-    [row] = await slow_till.shop.query(order_history.money(ended=True))
-    assert (row.taken, row.refunded, row.completed, row.returned) == (500, 500, 500, 500)
-
-
-async def test_given_a_refund_under_way_when_the_return_is_cancelled_then_it_goes_on(slow_till: Till) -> None:
-    placed, [tea] = await slow_till.completed(2)
-    refund = await slow_till.shop.refund_order(placed.order_id)
-    await Slow.asked.wait()
-    await slow_till.handle(f"refund-{refund.refund_id}").cancel()
-    Slow.ready.set()
-    await ended(slow_till, refund, "refunded", None, 500)
-    assert await shelf(slow_till, tea) == [ON_THE_SHELF]

@@ -66,6 +66,14 @@ async def test_given_a_saga_that_is_terminated_when_swept_then_it_is_undone_newe
     assert await rows(trips.url, RUN, handle.id) == [("Travel", "Compensated", "terminated")]
 
 
+async def test_given_a_saga_that_runs_out_of_its_workflow_s_time_when_swept_then_it_is_undone(trips: Trips) -> None:
+    handle = await trips.start(book("hotel"), WAIT, timeout=1.5)
+    compensation = await swept(trips, handle)
+    await compensation.result()
+    assert await trips.events(handle) == ["booked hotel", "unbooked hotel"]
+    assert await rows(trips.url, RUN, handle.id) == [("Travel", "Compensated", "timed_out")]
+
+
 async def test_given_a_saga_that_was_put_right_when_swept_again_then_it_is_left_alone(trips: Trips) -> None:
     handle = await terminated(trips, book("hotel"))
     await (await swept(trips, handle)).result()

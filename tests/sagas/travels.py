@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -82,12 +83,14 @@ class Trips:
         process: Any = Travel,
         within: float | None = None,
         skipping: bool = False,
+        timeout: float | None = None,
     ) -> Handle:
         """Start a trip.
 
         Args:
             within: its deadline, in days.
             skipping: while nothing happens, its time flies.
+            timeout: seconds after which Temporal ends it, whatever it does.
         """
         id = f"trip-{uuid4().hex[:12]}"
         client = TimeSkipper(self.client).client if skipping else self.client
@@ -96,6 +99,7 @@ class Trips:
             Itinerary(trip_id=id, stops=stops, within=within),
             id=id,
             task_queue=self.task_queue,
+            execution_timeout=None if timeout is None else timedelta(seconds=timeout),
             memo={MEMO: SagaMemo(actor="Phileas", trace=TRACE, mount=mount)},
             search_attributes=TypedSearchAttributes([SearchAttributePair(SAGA_STATUS, "Running")]),
             static_summary="round the world",
