@@ -1,4 +1,7 @@
-"""The shop's client: place orders, cancel and refund them, send commands, ask the views."""
+"""The shop's client: place orders, cancel and refund them, send commands, ask the views.
+
+Longer than other modules, for it is one class: what a web backend imports is found in one place.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from amends.client import Client, checked_request_id
 from amends.errors import InvalidInput, NoAnswer, Refused, SagaError, Stale, StartupError
 from amends.freshness import Freshness
 from amends.messages import Command
-from amends.money import MAX_AMOUNT, Money
+from amends.money import Money
 from amends.query import Query
 from amends.records import Position, Receipt
 from amends.settings import Settings
@@ -382,11 +385,12 @@ class Shop:
 
     async def _check(self, request: OrderRequest) -> None:
         """Refuse what can't become an order; a name the views don't know yet is looked up in fresh ones."""
-        problems = await self._problems(request)
+        ask = self.client.query
+        problems = await directory.problems_of_order(ask, request.customer_id, request.lines)
         if problems:
             head = await self.client.reader.head()
             await self.require(max(head, self.client.seen), projections=[directory.directory.name])
-            problems = await self._problems(request)
+            problems = await directory.problems_of_order(ask, request.customer_id, request.lines)
         if problems and not await self._is_placed(request.order_id):
             raise InvalidInput(problems)
 
@@ -399,25 +403,6 @@ class Shop:
                 return False
             raise
         return True
-
-    async def _problems(self, request: OrderRequest) -> dict[str, str]:
-        problems = {}
-        if await self.client.query(directory.customer(request.customer_id)) is None:
-            problems["customer_id"] = f"{request.customer_id} is not registered"
-        found = await self.client.query(directory.products([line.sku for line in request.lines]))
-        known = {product.sku: product for product in found}
-        for number, line in enumerate(request.lines):
-            if line.sku not in known:
-                problems[f"lines.{number}.sku"] = f"there is no product {line.sku}"
-            elif known[line.sku].discontinued:
-                problems[f"lines.{number}.sku"] = f"{line.sku} is no longer sold"
-        total = sum(line.quantity * known[line.sku].price for line in request.lines if line.sku in known)
-        if total > MAX_AMOUNT:
-            problems["lines"] = f"an order is at most {MAX_AMOUNT} minor units, not {total}"
-        currencies = sorted({product.currency for product in found})
-        if len(currencies) > 1:
-            problems["lines"] = f"an order is in one currency, not in {' and '.join(currencies)}"
-        return problems
 
 
 async def _end_of(handle: WorkflowHandle[Any, T], unknown: Refused) -> T:

@@ -253,7 +253,7 @@ def shown(attributes: Mapping[str, str]) -> TypedSearchAttributes:
 
 def fingerprint_of(request: BaseModel) -> str:
     """Tells a request from any other; kept with its workflow, so that one id is not used for two."""
-    return sha256(request.model_dump_json().encode()).hexdigest()
+    return sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 def checked_request_id(request_id: str | None) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Text, select
 
 from amends import Recorded
 from amends.changes import Rows
+from amends.money import MAX_AMOUNT
 from amends.projection import Projection
 from amends.query import Query, first, many
 from domain.customer import CustomerRegistered
 from domain.product import PriceChanged, ProductAdded, ProductDiscontinued
+from domain.values import Line
 
-__all__ = ["CustomerRow", "ProductRow", "customer", "directory", "products"]
+__all__ = ["CustomerRow", "ProductRow", "customer", "directory", "problems_of_order", "products"]
 
 directory = Projection("directory", version=1)
 
@@ -90,3 +93,32 @@ def products(skus: Sequence[str]) -> Query[list[ProductRow]]:
 def customer(customer_id: str) -> Query[CustomerRow | None]:
     """One customer."""
     return first(select(_members).where(_members.c.customer_id == customer_id), CustomerRow)
+
+
+async def problems_of_order(
+    ask: Callable[[Query[Any]], Awaitable[Any]], customer_id: str, lines: Sequence[Line]
+) -> dict[str, str]:
+    """What keeps an order from being placed, as field → complaint; nothing when it can be.
+
+    Args:
+        ask: answers queries.
+        customer_id: who orders.
+        lines: what.
+    """
+    problems = {}
+    if await ask(customer(customer_id)) is None:
+        problems["customer_id"] = f"{customer_id} is not registered"
+    found: list[ProductRow] = await ask(products([line.sku for line in lines]))
+    known = {product.sku: product for product in found}
+    for number, line in enumerate(lines):
+        if line.sku not in known:
+            problems[f"lines.{number}.sku"] = f"there is no product {line.sku}"
+        elif known[line.sku].discontinued:
+            problems[f"lines.{number}.sku"] = f"{line.sku} is no longer sold"
+    total = sum(line.quantity * known[line.sku].price for line in lines if line.sku in known)
+    if total > MAX_AMOUNT:
+        problems["lines"] = f"an order is at most {MAX_AMOUNT} minor units, not {total}"
+    currencies = sorted({product.currency for product in found})
+    if len(currencies) > 1:
+        problems["lines"] = f"an order is in one currency, not in {' and '.join(currencies)}"
+    return problems

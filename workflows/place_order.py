@@ -131,8 +131,6 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
         payment, reservation = self._payment(request, lines), self._reservation(request, hold=HOLD)
         await saga.sub("reservation", InventoryReservation, reservation)
         await saga.child("payment", Payment, payment)
-        if payment.method.mode == "authorise":
-            await capture_payment(saga, payment)
         await confirm_reservation(saga, reservation)
 
     def _payment(self, request: OrderRequest, lines: tuple[PricedLine, ...]) -> PaymentRequest:

@@ -216,11 +216,11 @@ async def test_given_an_order_is_completed_in_a_lost_workflow_task_when_cancelle
         placed = await market.shop.place_order(await market.customer(), [line], transfer(), request_id=order_id)
         await until("the charge", lambda: market.charging(placed.order_id))
 
-        async def is_reserved() -> bool:
-            [(count,)] = await rows(market.url, HELD, "stock.reserved", f"stock-{line.sku}")
+        async def is_confirmed() -> bool:
+            [(count,)] = await rows(market.url, HELD, "stock.confirmed", f"stock-{line.sku}")
             return bool(count)
 
-        await until("the goods are reserved", is_reserved, 30)
+        await until("the goods are confirmed", is_confirmed, 30)
         await lock.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (f"stock-{line.sku}",))
 
         async def is_completed() -> bool:
