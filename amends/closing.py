@@ -46,7 +46,8 @@ async def close(run: Run, conduct: Conduct, undoing: Undoing) -> None:
         steps=sum(entry.kind == "step" for entry in run.entries),
         undos=sum(entry.kind == "undo" for entry in run.entries),
     )
-    await conduct.record(entry, f"{run.workflow_id}/close/{info.run_id}")
+    # with the status, for the task that ends the workflow may be lost, and what comes meanwhile may change the end
+    await conduct.record(entry, f"{run.workflow_id}/close/{info.run_id}/{status}")
     conduct.stand(status)
     if not workflow.unsafe.is_replaying():
         log.info("saga_ended", status=status, reason=failure.reason if failure else None)

@@ -10,7 +10,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes, Workfl
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from amends.saga_state import Run
-from amends.visibility import MEMO, SAGA_STATUS, SAGA_STEP
+from amends.visibility import MEMO, SAGA_STATUS, business_keys
 
 if TYPE_CHECKING:
     from amends.process import Process
@@ -22,8 +22,6 @@ Result = TypeVar("Result")
 
 STILL_RUNNING = timedelta(seconds=2)
 """Pause before a child is started again whose earlier run has not ended yet."""
-
-_OWN_ATTRIBUTES = (SAGA_STATUS.name, SAGA_STEP.name)
 
 
 def join_handlers(process: object) -> None:
@@ -59,7 +57,7 @@ async def run_child(
     """
     again = WorkflowIDReusePolicy.ALLOW_DUPLICATE if run.forward_only else WorkflowIDReusePolicy.REJECT_DUPLICATE
     info = workflow.info()
-    keys = [pair for pair in info.typed_search_attributes if pair.key.name not in _OWN_ATTRIBUTES]
+    keys = business_keys(info.typed_search_attributes)
     while True:
         try:
             return await workflow.execute_child_workflow(

@@ -16,7 +16,7 @@ from amends.errors import InvalidInput, NoAnswer, SagaEnded, SagaError, UnknownS
 from amends.repair import Repair, SagaView
 from amends.steps import refusal_in
 from amends.sweep import start_sweep
-from amends.visibility import FINAL, SAGA_STATUS, SAGA_STEP
+from amends.visibility import FINAL, SAGA_STATUS, SAGA_STEP, business_keys
 
 __all__ = ["ListedSaga", "Operator"]
 
@@ -152,7 +152,6 @@ class Operator:
 
 def _listed(found: WorkflowExecution) -> ListedSaga:
     attributes = found.typed_search_attributes
-    own = (SAGA_STATUS.name, SAGA_STEP.name, "BuildIds")
     return ListedSaga(
         workflow_id=found.id,
         process=found.workflow_type,
@@ -161,9 +160,5 @@ def _listed(found: WorkflowExecution) -> ListedSaga:
         open=found.close_time is None,
         started_at=found.start_time,
         ended_at=found.close_time,
-        keys={
-            pair.key.name: pair.value
-            for pair in attributes
-            if pair.key.name not in own and not pair.key.name.startswith("Temporal")
-        },
+        keys={pair.key.name: pair.value for pair in business_keys(attributes)},
     )

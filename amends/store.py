@@ -237,7 +237,7 @@ class EventStore:
         """
         begins = outcome == "begun"
         request = {
-            "stream": f"saga-{context.workflow_id}",
+            "stream": f"saga-{context.correlation_id}",
             "expected": 0,
             "name": name,
             "payload": {},

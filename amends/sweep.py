@@ -32,7 +32,7 @@ from temporalio.common import (
 from amends.compensation import Compensation, compensation_id
 from amends.database import Pool
 from amends.ending import EndedSaga
-from amends.visibility import FINAL, MEMO, SAGA_STATUS, SAGA_STEP, SagaMemo
+from amends.visibility import FINAL, MEMO, SAGA_STATUS, SagaMemo, business_keys
 
 __all__ = ["Sweep", "SweepActivities", "schedule_sweep", "start_sweep"]
 
@@ -40,9 +40,6 @@ log = structlog.get_logger("amends.sweep")
 
 EVERY = timedelta(minutes=1)
 """How often the sweep looks."""
-
-SERVERS = "Temporal"
-"""What the search attributes begin with that the server sets, such as the version of a workflow's worker."""
 
 PAGE = 200
 """Sagas that are looked at together."""
@@ -121,9 +118,7 @@ class SweepActivities:
         if latest.run_id != saga.run_id:
             return False
         memo = await latest.memo_value(MEMO, default=SagaMemo(), type_hint=SagaMemo)
-        own = (SAGA_STATUS.name, SAGA_STEP.name)
-        attributes = [pair for pair in saga.typed_search_attributes if pair.key.name not in own]
-        keys = [pair for pair in attributes if not pair.key.name.startswith(SERVERS)]
+        keys = business_keys(saga.typed_search_attributes)
         ended = EndedSaga(
             saga_id=saga.id,
             run_id=saga.run_id,

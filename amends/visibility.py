@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-from temporalio.common import SearchAttributeKey
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 __all__ = [
     "FINAL",
@@ -19,6 +19,7 @@ __all__ = [
     "Entry",
     "SagaMemo",
     "SagaStatus",
+    "business_keys",
     "timeline",
 ]
 
@@ -36,6 +37,13 @@ SAGA_STEP = SearchAttributeKey.for_keyword("SagaStep")
 
 SEARCH_ATTRIBUTES = {SAGA_STATUS.name: "Keyword", SAGA_STEP.name: "Keyword"}
 """What a Temporal namespace must know before a saga runs in it, besides the application's own business keys."""
+
+
+def business_keys(attributes: TypedSearchAttributes) -> list[SearchAttributePair[Any]]:
+    """The application's own search attributes: what a workflow that belongs to another one is to be found by, too."""
+    ours = (SAGA_STATUS.name, SAGA_STEP.name, "BuildIds")
+    return [pair for pair in attributes if pair.key.name not in ours and not pair.key.name.startswith("Temporal")]
+
 
 MEMO = "amends"
 """The memo entry that carries `SagaMemo`."""

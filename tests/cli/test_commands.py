@@ -115,6 +115,11 @@ def test_the_demo_settles_its_orders_on_the_servers_that_are_up_and_again_on_its
     assert figures["web_ui"] == where.web_ui
     assert figures["database_url"] == where.database_url
 
+    # and: commands that look at what has happened find those servers too
+    nothing = amends("trace", "nothing", env=env)
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert "NothingRecorded" in nothing.stderr
+
     # when: they have ended, and the demo starts its own, on the same data
     up.send_signal(signal.SIGINT)
     up.wait(60)

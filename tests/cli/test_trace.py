@@ -137,11 +137,11 @@ async def test_given_an_order_when_traced_then_its_steps_events_and_readers_are_
     assert all(reader[2] >= reserved["position"] for reader in readers.values())
 
 
-async def test_given_an_order_with_a_child_that_is_undone_when_traced_then_the_child_is_a_branch_with_its_undos(
+async def test_given_an_order_with_a_child_when_traced_then_the_child_is_a_branch_in_its_place(
     market: Market, settings: Settings
 ) -> None:
-    # given: paid by a transfer, and then out of stock
-    sku = await market.product(stock=1)
+    # given: a transfer has a life of its own
+    sku = await market.product()
     order = await ordered(market, transfer(), sku)
     id = f"order-{order.order_id}"
 
@@ -150,51 +150,56 @@ async def test_given_an_order_with_a_child_that_is_undone_when_traced_then_the_c
 
     # then
     [saga] = told["workflows"]
-    assert (saga["status"], saga["reason"]) == ("Compensated", "OutOfStock")
+    assert saga["status"] == "Completed"
     [child] = [part for part in saga["parts"] if "parts" in part]
     assert (child["id"], child["process"], child["status"]) == (f"{id}/payment", "Payment", "Completed")
     assert [step["title"] for step in asked(child)][:2] == [REQUEST, "charge by transfer"]
-    assert [part.get("title", part.get("id")) for part in saga["parts"]] == [
-        PRICE,
-        PLACE,
-        f"{id}/payment",
-        f"reserve 2 × {sku}",
-        REQUEST,
-        PLACE,
-    ]
-    refused = saga["parts"][3]
-    assert (refused["outcome"], refused["refusal"], refused["led"]) == ("refused", "OutOfStock", [])
-    assert [part["kind"] for part in saga["parts"][4:]] == ["undo", "undo"]
-    # and: what a call sent on its own behalf stands with it
-    refund = saga["parts"][4]
-    assert (refund["name"], refund["stream"]) == ("payment.refund", None)
-    [sent] = refund["sent"]
-    assert [event["name"] for event in sent["led"]] == ["payment.refunded"]
+    titles = [part.get("title", part.get("id")) for part in saga["parts"]]
+    assert titles.index(PLACE) < titles.index(f"{id}/payment") < titles.index("complete the order")
 
-    # and: people get a tree of it
-    shown = (await amends("trace", id, settings=settings)).stdout
-    lines = shown.splitlines()
-    assert lines[0].startswith(f"{id}  PlaceOrder  Compensated (OutOfStock)")
+    # and: people see it as one
+    lines = (await amends("trace", id, settings=settings)).stdout.splitlines()
+    assert lines[0].startswith(f"{id}  PlaceOrder  Completed")
     [branch] = [line for line in lines if f"{id}/payment  Payment" in line]
     assert branch.startswith("├── ")
     assert "child workflow" in branch
     [charge] = [line for line in lines if "charge by transfer" in line]
     assert charge.startswith("│   ├── ✔ charge by transfer  payment.charge")
-    [no] = [line for line in lines if f"reserve 2 × {sku}" in line]
+
+    # and: every name that belongs to it leads to it
+    for name in (order.order_id, f"payment-{order.order_id}", f"{id}/payment", f"{id}/order.place:{order.order_id}"):
+        assert (await traced(name, settings))["id"] == id, name
+
+
+async def test_given_an_order_that_is_undone_when_traced_then_the_no_and_the_undos_are_told(
+    market: Market, settings: Settings
+) -> None:
+    # given: paid by card, and then out of stock
+    sku = await market.product(stock=1)
+    order = await ordered(market, card(), sku)
+    id = f"order-{order.order_id}"
+
+    # when
+    [saga] = (await traced(id, settings))["workflows"]
+
+    # then
+    assert (saga["status"], saga["reason"]) == ("Compensated", "OutOfStock")
+    *_, refused, refund, cancel = saga["parts"]
+    assert (refused["title"], refused["outcome"], refused["refusal"]) == (f"reserve 2 × {sku}", "refused", "OutOfStock")
+    assert refused["led"] == []
+    assert [(undo["kind"], undo["title"]) for undo in (refund, cancel)] == [("undo", REQUEST), ("undo", PLACE)]
+    # and: what a call sent on its own behalf stands with it
+    assert (refund["name"], refund["stream"], refund["led"]) == ("payment.refund", None, [])
+    [sent] = refund["sent"]
+    assert [event["name"] for event in sent["led"]] == ["payment.refunded"]
+
+    # and: people can tell them apart
+    shown = (await amends("trace", id, settings=settings)).stdout
+    [no] = [line for line in shown.splitlines() if f"reserve 2 × {sku}" in line]
     assert "✘" in no
     assert "OutOfStock: " in no
     assert f"↩ {PLACE}  order.cancel → {id}" in shown
     assert "When it did so is not recorded" in shown
-
-
-async def test_given_any_name_that_belongs_to_an_order_when_traced_then_it_is_that_order(
-    market: Market, settings: Settings
-) -> None:
-    sku = await market.product(stock=1)
-    order = await ordered(market, transfer(), sku)
-    id, key = f"order-{order.order_id}", order.order_id
-    for name in (id, key, f"payment-{key}", f"{id}/payment", f"{id}/order.place:{key}"):
-        assert (await traced(name, settings))["id"] == id, name
 
 
 async def test_given_a_name_of_several_or_of_nothing_when_traced_then_that_is_told(

@@ -235,6 +235,26 @@ async def test_given_a_child_that_is_terminated_when_its_parent_turns_back_then_
     assert await start_sweep(trips.client, trips.task_queue) == []
 
 
+async def test_given_a_child_that_undoes_itself_when_its_terminated_parent_is_swept_meanwhile_then_they_agree(
+    trips: Trips,
+) -> None:
+    trips.desk.will("cancel", "flight", "hang", "hang")
+    handle = await trips.start(book("hotel"), child("leg", phone("flight"), WAIT))
+    leg = trips.client.get_workflow_handle(f"{handle.id}/leg")
+    await trips.called("order flight")
+    await trips.hear(leg)
+    await handle.terminate("to see what happens")
+    await trips.called("cancel flight")
+    compensation = await swept(trips, handle)
+    await trips.called("cancel flight", times=2)
+    trips.desk.released.set()
+    assert await compensation.result() == "undone"
+    with pytest.raises(Exception, match="execution failed"):
+        await leg.result()
+    assert await saga_status(leg) == "Compensated"
+    assert trips.desk.acted == [("order", "flight"), ("cancel", "flight")]
+
+
 # The schedule
 
 

@@ -193,7 +193,7 @@ $$;
 create view views.saga_steps as
 select c.correlation_id as saga_id, c.workflow_id, c.step, c.kind, c.name, c.step_id, c.outcome,
        c.refusal ->> 'name' as refusal, c.refusal ->> 'message' as message,
-       case when c.stream <> 'saga-' || c.workflow_id then c.stream end as stream,
+       case when c.stream <> 'saga-' || c.correlation_id then c.stream end as stream,
        c.actor, c.attempt, c.pivot, c.undoes, undone.at as undone_at, c.started_at, c.recorded_at as ended_at,
        extract(epoch from c.recorded_at - c.started_at)::float8 as seconds, c.number
 from amends.commands c

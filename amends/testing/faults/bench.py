@@ -19,8 +19,6 @@ from amends.compensation import Compensation
 from amends.connect import connect
 from amends.database import open_pool
 from amends.handler import CommandHandler
-from amends.process_manager_workflow import start_process_managers
-from amends.projection_workflow import start_projections
 from amends.query import Reader
 from amends.settings import Settings
 from amends.store import EventStore
@@ -77,7 +75,7 @@ class Bench:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator[Bench]:
-        """Run a worker in this process, with all that follows the feed.
+        """Run a worker in this process; projections and process managers stay still, unless somebody starts them.
 
         Args:
             settings: where the application is, which has to be installed in the database; a database and a task queue
@@ -90,8 +88,6 @@ class Bench:
         injector, temporal, app = Injector(), await connect(settings), load_app(settings.app)
         app = replace(app, workflows=[*app.workflows, RepeatUndos])
         async with working(app, settings, temporal, injector):
-            await start_projections(temporal, app.projections, settings.task_queue)
-            await start_process_managers(temporal, app.process_managers, settings.task_queue)
             assert settings.database_url is not None
             url = settings.database_url.get_secret_value()
             async with open_pool(url, "writer", 8) as pool:
