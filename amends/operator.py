@@ -89,8 +89,8 @@ class Operator:
             answer = await self._temporal.get_workflow_handle(await self._at(saga_id)).query(
                 "saga", result_type=SagaView
             )
-        except WorkflowQueryFailedError as error:
-            raise UnknownSaga(saga=saga_id, told=str(error)) from error
+        except WorkflowQueryFailedError as error:  # it has not begun, or is no saga
+            raise NoAnswer(f"{saga_id} says nothing of itself: {error}") from error
         except RPCError as error:
             raise self._failure(error, saga_id) from error
         assert isinstance(answer, SagaView)

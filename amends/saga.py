@@ -76,6 +76,11 @@ class Saga:
         self._deadline = limit
         return self
 
+    def answer(self) -> Self:
+        """Let people ask about the saga, repair and cancel it from now on, not only from its first step."""
+        self._parking.open(self.cancel)
+        return self
+
     def instead_of(self, ended: EndedSaga, undos: Iterable[UndoStep]) -> Self:
         """Undo in the name of another saga, which was ended from outside.
 
@@ -92,7 +97,7 @@ class Saga:
 
     async def __aenter__(self) -> Self:
         if self._parent is None:
-            self._parking.open(self.cancel)
+            self.answer()
             if workflow.info().typed_search_attributes.get(SAGA_STATUS) is None:
                 workflow.upsert_search_attributes([SAGA_STATUS.value_set("Running")])
         if self._deadline is not None:
