@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from rich.console import Console
 from rich.table import Table
 
@@ -46,6 +46,7 @@ def list_(
     if json:
         return print_json(found)
     table = Table("Saga", "Process", "Status", "At", "Since", "Keys")
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for saga in found:
         shown = saga.status if saga.open or saga.ended_well else f"{saga.status} (ended from outside)"
         keys = ", ".join(f"{key} {value}" for key, value in saga.keys.items())
@@ -151,7 +152,7 @@ def _show(view: SagaView) -> None:
         out.print(f"\n[bold]{step.title}[/bold] ({step.kind} {step.name}), parked since {step.since:%F %T}")
         out.print(f"  step   {step.step}", soft_wrap=True, markup=False, highlight=False)
         out.print(f"  why    {step.why}", soft_wrap=True, markup=False, highlight=False)
-        out.print(f"  input  {step.model_dump_json(include={'input'})}", soft_wrap=True, markup=False, highlight=False)
+        out.print(f"  input  {to_json(step.input).decode()}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _json(text: str) -> Any:
