@@ -51,7 +51,7 @@ class Cancelling:
             return await to_the_end(begin())
         self.raise_if_asked()
         task = asyncio.ensure_future(begin())
-        self._run.interruptible.add(task)
+        self._run.interruptible[task] = None
         try:
             return await self.to_the_end(task)
         except (FailureError, asyncio.CancelledError):
@@ -59,7 +59,7 @@ class Cancelling:
                 self.raise_if_asked()
             raise
         finally:
-            self._run.interruptible.discard(task)
+            self._run.interruptible.pop(task, None)
 
     async def to_the_end(self, running: Awaitable[R]) -> R:
         """Wait for something; a cancellation goes to the durable steps in it, if there are any."""

@@ -120,6 +120,8 @@ async def _recorded(store: EventStore, name: str, context: Context, calling: Cal
         return await calling()
     info = activity.info()
     note = partial(store.note, name, context, started_at=info.scheduled_time, attempt=info.attempt)
+    if info.attempt > 1 and (refusal := await store.refusal_of(context.command_id)) is not None:
+        raise refusal.error()  # an earlier attempt's answer got lost; it is what the log tells, so it holds
     if context.undo is not None or context.pivot:
         await note("begun")
     try:

@@ -26,7 +26,7 @@ class Compensation:
     """Undoes what stands of an ended saga, newest first; one that was past its pivot is sent on instead."""
 
     def __init__(self) -> None:
-        self.saga = Saga().answer()
+        self.saga = Saga()
 
     @workflow.run
     async def run(self, ended: EndedSaga) -> str:

@@ -135,6 +135,7 @@ class Conduct:
             "correlation_id": run.saga_id,
             "causation_id": run.memo.causation or info.workflow_id,
             "workflow_id": run.workflow_id,
+            "run_id": info.run_id,
             "trace": run.memo.trace,
             "labels": run.memo.labels,
         }

@@ -5,19 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from amends.conduct import Conduct
-from amends.errors import Refused
+from amends.errors import Abandoned, Refused
 from amends.messages import Command
 from amends.outcomes import told
-from amends.parking import Parking
+from amends.parking import Parking, again
 from amends.records import START, Receipt
 from amends.repair import Retry
 from amends.saga_state import Run
 from amends.steps import Step, with_input
-from amends.values import Value
+from amends.values import redacted
 
 __all__ = ["insist"]
 
@@ -44,12 +45,17 @@ async def insist(run: Run, conduct: Conduct, parking: Parking, title: str, step:
         command = isinstance(step, Command)
         name = step.message_name if isinstance(step, Command) else step.step_name
         argument = step if isinstance(step, Command) else step.argument
-        shown = argument.redacted() if isinstance(argument, Value) else to_jsonable_python(argument)
-        repair = await parking.park(step_id, title, why, kind="step", name=name, input=shown, call=not command)
+        shown = redacted(argument) if isinstance(argument, BaseModel) else to_jsonable_python(argument)
+        parked = await parking.park(
+            step_id, title, why, kind="step", name=name, input=shown, call=not command, refused=refused
+        )
+        repair = parked.repair
+        if run.abandoned is not None:
+            raise ApplicationError("abandoned", type=Abandoned.__name__, non_retryable=True)
         if not isinstance(repair, Retry):
             skipped = Receipt(name=name, outcome="skipped", stream="", version=0, position=START)
             return skipped if command else None
         if refused or repair.input is not None:  # the old id stands for a no, or for other input
-            step_id = run.number(f"{step_id.partition('/again')[0]}/again")
+            step_id = again(step_id, parked.update)
         if repair.input is not None:
             step = with_input(step, repair.input)

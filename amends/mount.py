@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from temporalio import workflow
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ChildWorkflowError, TerminatedError, TimeoutError, WorkflowAlreadyStartedError
 
 from amends.saga_state import Run
 from amends.visibility import MEMO, SAGA_STATUS, business_keys
@@ -21,7 +21,7 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 
 STILL_RUNNING = timedelta(seconds=2)
-"""Pause before a child is started again whose earlier run has not ended yet."""
+"""Pause before a child is started again that has not ended yet, or not by itself."""
 
 
 def join_handlers(process: object) -> None:
@@ -71,7 +71,10 @@ async def run_child(
                 # a parent that is terminated must not take the child's undo with it
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             )
-        except WorkflowAlreadyStartedError:
-            if not run.forward_only:
+        except (WorkflowAlreadyStartedError, ChildWorkflowError) as error:
+            lost = isinstance(error, WorkflowAlreadyStartedError) or isinstance(
+                error.cause, TerminatedError | TimeoutError
+            )
+            if not (run.forward_only and lost):
                 raise
-            await workflow.sleep(STILL_RUNNING, summary=f"an earlier {name} is still under way")
+            await workflow.sleep(STILL_RUNNING, summary=f"{name} has to be started again")

@@ -12,15 +12,18 @@ from amends.conduct import Conduct
 from amends.errors import AmendsError, InvalidInput, NotParked, PastCancelling, Refused, UnknownMessage
 from amends.messages import Command
 from amends.outcomes import BY_OPERATOR
-from amends.records import Refusal
+from amends.records import Refusal, UndoStep
 from amends.repair import Abandon, Cancel, ParkedStep, Repair, Resolve, Retry, SagaView, Skip
 from amends.saga_log import AbandonSaga, CancelSaga, ParkStep, ResolveStep, RetryStep, SkipStep
 from amends.saga_state import Parked, Run
 from amends.shield import to_the_end
-from amends.steps import check_input, refused
+from amends.steps import check_input, refused, shown_input
 from amends.values import nul_fields
 
-__all__ = ["Parking"]
+__all__ = ["Parking", "again"]
+
+AGAIN = "/again/"
+"""Stands in an id between what is tried again and who wanted that."""
 
 
 class Parking:
@@ -65,8 +68,9 @@ class Parking:
         name: str = "",
         input: Any = None,
         call: bool = False,
-        undoes: str | None = None,
-    ) -> Repair:
+        undo: UndoStep | None = None,
+        refused: bool = False,
+    ) -> Parked:
         """Wait for somebody's decision, for as long as it takes.
 
         Args:
@@ -77,11 +81,15 @@ class Parking:
             name: of the command or activity.
             input: what it was given.
             call: whether it is an activity that leaves the house.
-            undoes: the step that it would take back.
+            undo: what is to be done, for an undo.
+            refused: a rule said no.
+
+        Returns:
+            the same, with the repair, and for an undo that is to be tried again, what is to be tried.
         """
         run = self._run
         told = ParkedStep(step=step, title=title, kind=kind, name=name, input=input, why=why, since=workflow.now())
-        parked = Parked(told, call, undoes)
+        parked = Parked(told, call, undo, refused)
         entry = ParkStep(saga_id=run.workflow_id, step=step, title=title, reason=why)
         await self._conduct.record(entry, f"{run.workflow_id}/park/{run.number(workflow.info().run_id)}")
         run.parked[step] = parked
@@ -91,28 +99,31 @@ class Parking:
         del run.parked[step]
         if not run.parked:
             self._conduct.stand("Compensating" if run.failure else "Running")
-        assert parked.repair is not None
-        return parked.repair
+        return parked
 
     async def _retry(self, request: Retry) -> None:
         parked = self._take(request)
-        entry = RetryStep(**self._about(parked), reason=request.reason, input=request.input)
+        again = self._again(parked, request)
+        shown = None if request.input is None else shown_input(parked.step.name, request.input, call=parked.call)
+        undo = None if again is None else again.model_dump(mode="json")
+        entry = RetryStep(**self._about(parked), reason=request.reason, input=shown, undo=undo)
         await self._decide(parked, request, entry, undoes=None)
+        parked.undo = again
 
     async def _skip(self, request: Skip) -> None:
         parked = self._take(request)
         entry = SkipStep(**self._about(parked), reason=request.reason)
-        await self._decide(parked, request, entry, undoes=parked.undoes)
+        await self._decide(parked, request, entry, undoes=parked.undo.undoes if parked.undo else None)
 
     async def _resolve(self, request: Resolve) -> None:
         parked = self._take(request)
         entry = ResolveStep(**self._about(parked), reason=request.reason, done=request.done)
-        await self._decide(parked, request, entry, undoes=parked.undoes)
+        await self._decide(parked, request, entry, undoes=parked.undo.undoes if parked.undo else None)
 
     async def _abandon(self, request: Abandon) -> None:
-        self._run.abandoned = request
         entry = AbandonSaga(saga_id=self._run.workflow_id, reason=request.reason)
         await self._conduct.record(entry, self._id(), actor=request.actor)
+        self._run.abandoned = request
         self._conduct.note("the saga", f"abandoned by {request.actor}: {request.reason}", "undo")
         for parked in self._run.parked.values():
             parked.taken, parked.repair = True, parked.repair or request
@@ -136,14 +147,24 @@ class Parking:
         said = f"{_PAST[verb]} by {request.actor}: {request.reason}"
         if isinstance(request, Resolve):
             said += f" ({request.done})"
+        parked.update = _update_id()
         self._conduct.note(parked.step.title, said, "undo" if parked.step.kind == "undo" else "step")
         parked.repair = parked.repair or request
 
+    def _again(self, parked: Parked, request: Retry) -> UndoStep | None:
+        """The undo to try next: under a new id where the old one stands for a no or for other input, for that is final.
+
+        Where nobody knows whether the old one acted, its id is kept, so that it acts once.
+        """
+        undo = parked.undo
+        if undo is None or (not parked.refused and request.input is None):
+            return undo
+        data = undo.data if request.input is None else request.input
+        return undo.model_copy(update={"id": again(undo.id, _update_id()), "data": data})
+
     def _id(self) -> str:
         """A repair is the update that asks for it: it is written down once."""
-        update = workflow.current_update_info()
-        assert update is not None
-        return f"{self._run.workflow_id}/repair/{update.id}"
+        return f"{self._run.workflow_id}/repair/{_update_id()}"
 
     def _about(self, parked: Parked) -> dict[str, str]:
         return {"saga_id": self._run.workflow_id, "step": parked.step.step, "title": parked.step.title}
@@ -181,9 +202,20 @@ class Parking:
         if request.step in waiting:
             return waiting[request.step]
         meant = [each for id, each in waiting.items() if request.step is None or id.endswith(request.step)]
-        if len(meant) != 1 or self._run.abandoned:
+        if len(meant) != 1:
             raise _refusal(NotParked(step=request.step or "any", parked=", ".join(waiting) or "nothing"))
         return meant[0]
+
+
+def again(id: str, update: str) -> str:
+    """The id under which something is tried again, because of an update that is like no other."""
+    return f"{id.partition(AGAIN)[0]}{AGAIN}{update}"
+
+
+def _update_id() -> str:
+    update = workflow.current_update_info()
+    assert update is not None
+    return update.id
 
 
 _PAST = {"retry": "retried", "skip": "skipped", "resolve": "resolved"}

@@ -85,6 +85,7 @@ class Context(Value):
         correlation_id: shared by all that belongs to one piece of business.
         causation_id: what led to this command: an event, a workflow, a request.
         workflow_id: the workflow that dispatched it, if one did.
+        run_id: which run of it.
         trace: W3C traceparent, if there is one.
         labels: business keys for the log lines of whoever handles it.
         step: title of the saga's step that it is, if it is one.
@@ -99,6 +100,7 @@ class Context(Value):
     correlation_id: str
     causation_id: str
     workflow_id: str | None = None
+    run_id: str | None = None
     trace: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     step: str | None = None

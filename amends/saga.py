@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -35,11 +36,11 @@ from amends.mount import join_handlers, run_child
 from amends.outcomes import SagaUndone, from_outside, is_failure, told, undone_child
 from amends.parking import Parking
 from amends.records import Position, Receipt, Refusal, UndoStep
-from amends.saga_state import Registered, Run
+from amends.saga_state import BRANCH, Registered, Run, begin_run
 from amends.shield import to_the_end
 from amends.steps import Call, Step, Undo
 from amends.undoing import GROUPS, Undoing
-from amends.visibility import MEMO, SAGA_STATUS, Entry, SagaMemo
+from amends.visibility import SAGA_STATUS, Entry
 
 if TYPE_CHECKING:
     from amends.process import Process
@@ -49,6 +50,9 @@ __all__ = ["Saga"]
 R = TypeVar("R")
 Request = TypeVar("Request")
 Result = TypeVar("Result")
+
+MOUNTING: ContextVar[bool] = ContextVar("amends_mounting", default=False)
+"""A process is being made that will be part of another one, whose handlers answer for it."""
 
 DEADLINE_PASSED = "deadline_passed"
 """Why a saga turned back that did not come to its end in time."""
@@ -61,11 +65,13 @@ class Saga:
         self._parent = parent
         self._path = path
         self._deadline: timedelta | None = None
-        self._run: Run = parent._run if parent else _begin()
+        self._run: Run = parent._run if parent else begin_run()
         self._conduct: Conduct = parent._conduct if parent else Conduct(self._run)
         self._parking: Parking = parent._parking if parent else Parking(self._run, self._conduct)
         self._undoing: Undoing = parent._undoing if parent else Undoing(self._run, self._conduct, self._parking)
         self._cancelling = Cancelling(self._run)
+        if parent is None and not MOUNTING.get():
+            self._parking.open(self.cancel)
 
     def within(self, limit: timedelta) -> Self:
         """Give the whole saga a deadline: `async with self.saga.within(timedelta(days=30)) as saga`.
@@ -74,11 +80,6 @@ class Saga:
             limit: a durable timer from its start; when it passes before the pivot, all is undone.
         """
         self._deadline = limit
-        return self
-
-    def answer(self) -> Self:
-        """Let people ask about the saga, repair and cancel it from now on, not only from its first step."""
-        self._parking.open(self.cancel)
         return self
 
     def instead_of(self, ended: EndedSaga, undos: Iterable[UndoStep]) -> Self:
@@ -96,10 +97,8 @@ class Saga:
         return self
 
     async def __aenter__(self) -> Self:
-        if self._parent is None:
-            self.answer()
-            if workflow.info().typed_search_attributes.get(SAGA_STATUS) is None:
-                workflow.upsert_search_attributes([SAGA_STATUS.value_set("Running")])
+        if self._parent is None and workflow.info().typed_search_attributes.get(SAGA_STATUS) is None:
+            workflow.upsert_search_attributes([SAGA_STATUS.value_set("Running")])
         if self._deadline is not None:
             self._timer = asyncio.ensure_future(self._expire(self._deadline))
         return self
@@ -291,11 +290,13 @@ class Saga:
             the first failure in the order given, when all have ended and are undone.
         """
         group = object()
-        within = GROUPS.set(GROUPS.get() | {group})
-        try:
-            running = [asyncio.ensure_future(step) for step in steps]
-        finally:
-            GROUPS.reset(within)
+        within, branch = GROUPS.set(GROUPS.get() | {group}), BRANCH.get()
+        running = []
+        for number, step in enumerate(steps):
+            place = BRANCH.set(f"{branch}.{number}".lstrip(".") if number else branch)
+            running.append(asyncio.ensure_future(step))
+            BRANCH.reset(place)
+        GROUPS.reset(within)
         results = await self._cancelling.to_the_end(asyncio.gather(*running, return_exceptions=True))
         failures = [result for result in results if isinstance(result, BaseException)]
         if not failures:
@@ -319,15 +320,17 @@ class Saga:
             Refused: the sub-process was refused.
         """
         mount = self._child if self._run.memo.mount == "child" else self._inline
-        return await mount(name, process, request)
+        return await mount(_checked(name), process, request)
 
     async def child(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
         """Run another process as a child workflow with a history of its own; otherwise like `sub`."""
         mount = self._inline if self._run.memo.mount == "inline" else self._child
-        return await mount(name, process, request)
+        return await mount(_checked(name), process, request)
 
     async def _inline(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
+        inside = MOUNTING.set(True)
         mounted = process()
+        MOUNTING.reset(inside)
         mounted.saga = Saga(self, f"{self._run.number(self._path + name)}/")
         join_handlers(mounted)
         return await mounted.run(request)
@@ -355,6 +358,8 @@ class Saga:
 
     async def _turn_back(self, undone: SagaUndone) -> None:
         """Undo the whole saga; past its pivot it can go neither way, and waits for a person."""
+        if self._run.abandoned is not None:
+            return
         if self._run.forward_only:
             await self._parking.park(f"{self._run.workflow_id}/end", "the saga", undone.message, kind="saga")
             return
@@ -366,6 +371,8 @@ class Saga:
         """From here the saga only goes forward; that is the saga's own to say, not a mounted process's."""
         if self._parent is not None or workflow.info().parent is not None:
             raise RuntimeError("A mounted process has no pivot, for its parent could not undo it; put it in the parent")
+        if GROUPS.get():
+            raise RuntimeError("A pivot stands alone: what goes on beside it could neither be undone nor be kept")
         self._cancelling.raise_if_asked()
         self._run.forward_only = True
 
@@ -383,10 +390,8 @@ class Saga:
         self.cancel(DEADLINE_PASSED)
 
 
-def _begin() -> Run:
-    """The state of a saga whose workflow begins."""
-    info = workflow.info()
-    memo = workflow.memo_value(MEMO, default=None, type_hint=SagaMemo) or SagaMemo()
-    saga_id = info.root.workflow_id if info.root else info.workflow_id
-    process, start, forward_only = info.workflow_type, info.start_time, memo.forward_only
-    return Run(memo, info.workflow_id, saga_id, process, start, forward_only=forward_only)
+def _checked(name: str) -> str:
+    """A name that no other process's path begins with."""
+    if not name or "/" in name:
+        raise RuntimeError(f"A mounted process needs a name without a slash, not {name!r}")
+    return name

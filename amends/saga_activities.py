@@ -10,6 +10,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from amends.database import Pool
 from amends.ending import END_SAGA, RESUME_SAGA, Ended, EndedSaga, EndSaga
+from amends.parking import again
 from amends.records import UndoStep
 
 __all__ = ["SagaActivities"]
@@ -18,16 +19,31 @@ FENCE = "select amends.fence(%s, %s, %s)"
 """End a saga, so that none of its steps acts any more; false when it is past its pivot."""
 
 UNDOS = """
-select c.undo from amends.commands c
+select coalesce((select r.payload -> 'undo' from amends.commands r
+                 where r.correlation_id = c.correlation_id and r.name = 'saga.retry'
+                   and r.payload #>> '{undo,undoes}' = c.step_id order by r.number desc limit 1), c.undo) as undo
+from amends.commands c
 where c.correlation_id = %(saga)s and c.kind = 'step' and c.undo is not null
   and (%(workflow)s = %(saga)s or c.workflow_id = %(workflow)s or starts_with(c.workflow_id, %(workflow)s || '/'))
   and not exists (select from amends.commands r
                   where r.correlation_id = c.correlation_id and r.step_id = c.step_id and r.outcome = 'refused')
   and not exists (select from amends.commands u
                   where u.correlation_id = c.correlation_id and u.undoes = c.step_id and u.outcome = 'done')
+  and not exists (select from amends.commands a
+                  where a.correlation_id = c.correlation_id and a.name = 'saga.abandon'
+                    and a.workflow_id in (%(workflow)s, %(saga)s))
 order by c.number desc
 """
-"""The undos of what took effect, or may have, and has not been taken back or settled by hand; newest first."""
+"""The undos of what took effect, or may have, and has not been taken back, settled by hand or abandoned; newest first.
+
+What somebody wanted to be tried instead of an undo takes its place: it may have been under way.
+"""
+
+REFUSED = """
+select u.step_id from amends.commands u
+where u.correlation_id = %s and u.kind = 'undo' and u.outcome = 'refused' and u.step_id = any(%s)
+"""
+"""Which of these undos were refused: their ids stand for a no, so they are tried again under others."""
 
 
 class SagaActivities:
@@ -50,7 +66,12 @@ class SagaActivities:
                 return Ended(forward=True)
             asked = {"saga": whom.saga_id, "workflow": whom.workflow_id}
             rows = await (await connection.execute(UNDOS, asked)).fetchall()
-        return Ended(forward=False, undos=tuple(UndoStep.model_validate(undo) for (undo,) in rows))
+            undos = [UndoStep.model_validate(undo) for (undo,) in rows]
+            ids = [undo.id for undo in undos]
+            refused = {id for (id,) in await (await connection.execute(REFUSED, (whom.saga_id, ids))).fetchall()}
+        run = activity.info().workflow_run_id or ""
+        fresh = [u.model_copy(update={"id": again(u.id, run)}) if u.id in refused else u for u in undos]
+        return Ended(forward=False, undos=tuple(fresh))
 
     @activity.defn(name=RESUME_SAGA)
     async def resume(self, ended: EndedSaga) -> None:

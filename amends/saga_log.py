@@ -41,9 +41,15 @@ class ParkStep(_StepEntry, name="saga.park"):
 
 
 class RetryStep(_StepEntry, name="saga.retry"):
-    """Try a parked step again, with other input if there is any."""
+    """Try a parked step again, with other input if there is any.
+
+    Args:
+        input: that, personal fields masked.
+        undo: what is done now instead of the recorded undo, by whoever does it.
+    """
 
     input: Any = None
+    undo: dict[str, Any] | None = None
 
 
 class SkipStep(_StepEntry, name="saga.skip"):

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from temporalio import workflow
+
 from amends.outcomes import HandedOver, SagaUndone
 from amends.records import START, Position, UndoStep
 from amends.repair import Abandon, ParkedStep, Repair
-from amends.visibility import Entry, SagaMemo, SagaStatus
+from amends.visibility import MEMO, Entry, SagaMemo, SagaStatus
 
-__all__ = ["Parked", "Registered", "Run"]
+__all__ = ["BRANCH", "Parked", "Registered", "Run", "begin_run"]
+
+
+BRANCH: ContextVar[str] = ContextVar("amends_branch", default="")
+"""Which of the things done side by side the code that runs belongs to; empty for the first and for none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,16 +49,20 @@ class Parked:
     Args:
         step: as people see it.
         call: whether it is an activity that leaves the house.
-        undoes: the step that it would take back.
+        undo: what is to be done, for an undo; the next one to try, once somebody has said so.
+        refused: a rule said no, so it certainly had no effect.
         taken: somebody is at it.
         repair: what was decided, once that is in the log.
+        update: id of the update that decided it.
     """
 
     step: ParkedStep
     call: bool
-    undoes: str | None
+    undo: UndoStep | None
+    refused: bool
     taken: bool = False
     repair: Repair | None = None
+    update: str = ""
 
 
 @dataclass(slots=True)
@@ -71,7 +82,7 @@ class Run:
         abandoned: that somebody gave the saga up.
         entries: the timeline.
         used: how often each name was used, to number repeats.
-        interruptible: durable steps under way, which a cancellation gives up.
+        interruptible: durable steps under way, which a cancellation gives up, in the order in which they began.
         interrupting: is about to do so.
         given_up: those that were; however they end, it is for the cancellation.
         failure: why it turned back.
@@ -93,7 +104,7 @@ class Run:
     abandoned: Abandon | None = None
     entries: list[Entry] = field(default_factory=list)
     used: Counter[str] = field(default_factory=Counter)
-    interruptible: set[asyncio.Future[Any]] = field(default_factory=set)
+    interruptible: dict[asyncio.Future[Any], None] = field(default_factory=dict)
     interrupting: asyncio.Future[None] | None = None
     given_up: set[asyncio.Future[Any]] = field(default_factory=set)
     status: SagaStatus = "Running"
@@ -112,7 +123,21 @@ class Run:
         return f"{self.workflow_id}/{self.number(name)}"
 
     def number(self, name: str) -> str:
-        """A name, numbered when the saga has used it before."""
+        """A name, numbered when the saga has used it before; apart for each branch of what is done side by side.
+
+        Which branch comes first to a name is chance, and may be another in a task that is done again.
+        """
+        branch = BRANCH.get()
+        name = f"{name}@{branch}" if branch else name
         self.used[name] += 1
         times = self.used[name]
         return f"{name}#{times}" if times > 1 else name
+
+
+def begin_run() -> Run:
+    """The state of a saga whose workflow begins."""
+    info = workflow.info()
+    memo = workflow.memo_value(MEMO, default=None, type_hint=SagaMemo) or SagaMemo()
+    saga_id = info.root.workflow_id if info.root else info.workflow_id
+    process, start, forward_only = info.workflow_type, info.start_time, memo.forward_only
+    return Run(memo, info.workflow_id, saga_id, process, start, forward_only=forward_only)

@@ -17,7 +17,7 @@ from amends.errors import InvalidInput, Refused
 from amends.messages import Command
 from amends.policies import CALL, COMMAND, Policy
 from amends.records import REASON, Context, Receipt, Refusal, UndoStep
-from amends.values import Value, problems_of
+from amends.values import MASK, personal_in, problems_of, redacted
 
 __all__ = [
     "Answer",
@@ -30,6 +30,7 @@ __all__ = [
     "offer_call",
     "refusal_in",
     "refused",
+    "shown_input",
     "undo_step",
     "with_input",
 ]
@@ -113,6 +114,8 @@ def check_input(name: str, data: Any, *, call: bool) -> Any:
     Raises:
         InvalidInput: it does not fit; names the field.
     """
+    if MASK in to_json(data).decode():
+        raise InvalidInput({"input": f"{MASK} stands for personal data, which are to be said"})
     if not call:
         if not isinstance(data, dict):
             raise InvalidInput({"input": f"the fields of {name} are wanted, as a JSON object"})
@@ -123,6 +126,14 @@ def check_input(name: str, data: Any, *, call: bool) -> Any:
         return to_jsonable_python(_arguments[name].validate_python(data))
     except ValidationError as error:
         raise InvalidInput(problems_of(error)) from None
+
+
+def shown_input(name: str, data: Any, *, call: bool) -> Any:
+    """Checked input as the log may keep it, personal fields masked; arguments and errors as `check_input`."""
+    if not call:
+        return Command.registry.find(name)(**data).redacted()
+    argument = _arguments[name].validate_python(data)
+    return redacted(argument) if isinstance(argument, BaseModel) else data
 
 
 def with_input(step: Step, data: Any) -> Step:
@@ -149,7 +160,7 @@ def undo_step(undo: Undo, *, undoes: str, title: str, last: bool, identify: Call
     step = undo(REASON) if callable(undo) else undo
     argument = step if isinstance(step, Command) else step.argument
     data = to_jsonable_python(argument)
-    if isinstance(argument, Value) and argument.redacted() != data:
+    if any(True for _ in personal_in(argument)):
         raise InvalidInput({f"undo of {title!r}": "carries personal data, which the command log must not keep"})
     digest = sha256(to_json(argument)).hexdigest()[:8]
     return UndoStep(

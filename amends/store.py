@@ -41,6 +41,9 @@ where stream = %(stream)s and version > %(after)s order by version
 """
 """The events of a stream that a cached state has not seen."""
 
+REFUSAL = "select refusal from amends.commands where command_id = %s"
+"""What a command, or a call, was refused by."""
+
 ALONE = "select pg_advisory_lock(hashtextextended(%s, 0))"
 """Have a stream to oneself: appends of others wait; held by the session, without a transaction, so no feed waits."""
 
@@ -255,6 +258,16 @@ class EventStore:
             "guarded": begins and context.kind == "step",
         }
         await self._call(request)
+
+    async def refusal_of(self, call_id: str) -> Refusal | None:
+        """What a call was refused by, as recorded; None where it was not.
+
+        Args:
+            call_id: its command id.
+        """
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(REFUSAL, (f"{call_id}/answer",))).fetchone()
+        return Refusal.model_validate(row[0]) if row and row[0] else None
 
     @asynccontextmanager
     async def turn(self, stream: str) -> AsyncIterator[Connection]:

@@ -44,8 +44,8 @@ EVERY = timedelta(minutes=1)
 PAGE = 200
 """Sagas that are looked at together."""
 
-ENDED = "ExecutionStatus != 'Running' and SagaStatus not in ({}) and WorkflowType != '{}'".format(
-    ", ".join(f"'{each}'" for each in FINAL), Compensation.__name__
+ENDED = "ExecutionStatus != 'Running' and (SagaStatus is null or SagaStatus not in ({}))".format(
+    ", ".join(f"'{each}'" for each in FINAL)
 )
 """Sagas that closed without a final status; one whose compensation was ended is still among them."""
 
@@ -72,10 +72,13 @@ class SweepActivities:
         pool: connections of the writer role.
         client: connected to Temporal.
         task_queue: where the compensations run, and whose sagas are looked at.
+        processes: names of the workflows that are sagas; one that was started by hand may have no status yet.
     """
 
-    def __init__(self, pool: Pool, client: Client, task_queue: str) -> None:
+    def __init__(self, pool: Pool, client: Client, task_queue: str, processes: Sequence[str]) -> None:
         self._pool, self._client, self._queue = pool, client, task_queue
+        names = ", ".join(f"'{name}'" for name in processes)
+        self._query = f"{ENDED} and WorkflowType in ({names}) and TaskQueue = '{task_queue}'"
 
     @activity.defn(name="saga.sweep")
     async def sweep(self) -> list[str]:
@@ -96,7 +99,7 @@ class SweepActivities:
 
     async def _pages(self) -> AsyncIterator[list[WorkflowExecution]]:
         page: list[WorkflowExecution] = []
-        async for found in self._client.list_workflows(f"{ENDED} and TaskQueue = '{self._queue}'", page_size=PAGE):
+        async for found in self._client.list_workflows(self._query, page_size=PAGE):
             if found.root_id in (None, found.id) and found.status in REASONS:
                 page.append(found)  # a child is its parent's to undo
             if len(page) == PAGE:

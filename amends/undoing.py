@@ -17,7 +17,7 @@ from amends.outcomes import HandedOver, told
 from amends.parking import Parking
 from amends.policies import COMMAND
 from amends.records import UndoStep
-from amends.repair import Abandon, Retry
+from amends.repair import Retry
 from amends.saga_state import Registered, Run
 from amends.shield import to_the_end
 from amends.steps import Undo, undo_step
@@ -85,6 +85,8 @@ class Undoing:
         mine = [each for each in self._run.undos if each.path.startswith(path) and (not group or group in each.groups)]
         self._run.undos = [each for each in self._run.undos if each not in mine]
         for registered in reversed(mine):
+            if self._run.abandoned is not None:
+                return
             if registered.undo is not None:
                 await self._take_back(registered.undo, reason)
             elif registered.child is not None:
@@ -92,7 +94,10 @@ class Undoing:
                     await self._take_back(undo, reason)
 
     def adopt(self, handed: Iterable[HandedOver]) -> None:
-        """Park what a child could not undo, as if it had been this saga's own."""
+        """See to what a child could not undo, as if it had been this saga's own: park it, or hand it on."""
+        if self._run.memo.mounted and not self._run.forward_only:
+            self._run.handed += handed
+            return
         for each in handed:
             if each.why is None:
                 self._later(self._after(self._open(), each.undo, each.reason))
@@ -107,6 +112,8 @@ class Undoing:
             each.result()
 
     async def _take_back(self, undo: UndoStep, reason: str) -> None:
+        if self._run.abandoned is not None:
+            return
         mounted = self._run.memo.mounted and not self._run.forward_only
         if undo.last and mounted and self._run.handed:
             self._run.handed.append(HandedOver(undo=undo, why=None, refused=False, reason=reason))
@@ -125,8 +132,8 @@ class Undoing:
 
     async def _settle(self, undo: UndoStep, reason: str, why: str, *, refused: bool) -> None:
         """Leave an undo to people until it is done, or somebody has decided that it need not be."""
-        while True:
-            repair = await self._parking.park(
+        while self._run.abandoned is None:
+            parked = await self._parking.park(
                 undo.id,
                 undo.title,
                 why,
@@ -134,11 +141,12 @@ class Undoing:
                 name=undo.name,
                 input=undo.input(reason),
                 call=undo.call,
-                undoes=undo.undoes,
+                undo=undo,
+                refused=refused,
             )
-            if not isinstance(repair, Retry):
+            if parked.undo is None or not isinstance(parked.repair, Retry):
                 return
-            undo = self._again(undo, repair, refused=refused)
+            undo = parked.undo
             try:
                 return await self._conduct.undo(undo, reason)
             except (Refused, FailureError) as error:
@@ -147,18 +155,8 @@ class Undoing:
     async def _after(self, others: Iterable[asyncio.Future[None]], undo: UndoStep, reason: str) -> None:
         """Undo what waits for other undos, which are parked."""
         await to_the_end(asyncio.gather(*others))
-        if not isinstance(self._run.abandoned, Abandon):
+        if self._run.abandoned is None:
             await self._take_back(undo.model_copy(update={"last": False}), reason)
-
-    def _again(self, undo: UndoStep, repair: Retry, *, refused: bool) -> UndoStep:
-        """The undo to try next: under a new id where the old one stands for a no or for other input, for that is final.
-
-        Where nobody knows whether the old one acted, its id is kept, so that it acts once.
-        """
-        if not refused and repair.input is None:
-            return undo
-        data = undo.data if repair.input is None else repair.input
-        return undo.model_copy(update={"id": self._run.number(f"{undo.id.partition('/again')[0]}/again"), "data": data})
 
     async def _end(self, child: str, reason: str) -> Ended:
         """End a child for good, and learn what it had done."""

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -25,6 +26,7 @@ from amends.dispatch import ExecuteCommand
 from amends.errors import StartupError
 from amends.handler import CommandHandler
 from amends.notify import Notifier
+from amends.process import Process
 from amends.process_manager_workflow import ProcessManagerActivities, RunProcessManager, start_process_managers
 from amends.projection_workflow import ProjectionActivities, RunProjection, start_projections
 from amends.saga_activities import SagaActivities
@@ -75,7 +77,11 @@ async def open_worker(
         delivery = Delivery(client, settings)
         reacting = ProcessManagerActivities(app.process_managers, url, projector_pool, delivery)
         doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each, store)]
-        sagas, sweeping = SagaActivities(pool, client), SweepActivities(pool, client, settings.task_queue)
+        definitions = [
+            workflow._Definition.must_from_class(each) for each in app.workflows if issubclass(each, Process)
+        ]
+        processes = [definition.name for definition in definitions if definition.name is not None]
+        sagas, sweeping = SagaActivities(pool, client), SweepActivities(pool, client, settings.task_queue, processes)
         lasting = [ExecuteCommand, Compensation, Sweep, RunProjection, RunProcessManager]
         follow_current(settings, lasting)
         yield Worker(

@@ -299,6 +299,7 @@ MAY: dict[Role, set[str]] = {
         "claims delete",
         "fences select",
         "fences insert",
+        "fences update",
     },
     "projector": {"events select", "checkpoints select", "checkpoints insert", "checkpoints update"},
     "reader": set(),

@@ -13,10 +13,13 @@ alter table amends.commands
     drop constraint commands_check,
     add constraint commands_check check ((refusal is not null) = (outcome = 'refused'));
 create index commands_of_sagas on amends.commands (name, recorded_at) where name like 'saga.%';
+create index closed_sagas on amends.commands (correlation_id, workflow_id) where name = 'saga.close';
 
--- Sagas that were ended from outside and are being undone: none of their steps may act any more.
+-- Sagas that are over, or were ended from outside: none of their steps may act any more, save those of the run that
+-- has closed itself, whose last task may have been lost and is done again.
 create table amends.fences (
     saga text primary key,
+    run_id text,
     actor text not null,
     reason text not null,
     fenced_at timestamptz not null default clock_timestamp()
@@ -32,7 +35,8 @@ begin
                                  where r.correlation_id = id and r.step_id = c.step_id and r.outcome = 'refused')) then
         return false;
     end if;
-    insert into amends.fences (saga, actor, reason) values (id, who, why) on conflict do nothing;
+    insert into amends.fences (saga, actor, reason) values (id, who, why)
+    on conflict (saga) do update set run_id = null where fences.run_id is not null;
     return true;
 end
 $$;
@@ -56,7 +60,24 @@ declare
     count constant integer := jsonb_array_length(request -> 'events');
     me xid8;
     taken integer;
+    sagas text[];
 begin
+    if (request ->> 'guarded')::boolean then
+        -- the workflow and all those above it, as far as the saga's own
+        select array_agg(path) into sagas from (
+            select array_to_string((string_to_array(request ->> 'workflow_id', '/'))[1:n], '/') as path
+            from generate_series(1, cardinality(string_to_array(request ->> 'workflow_id', '/'))) as n
+        ) paths where length(path) >= length(request ->> 'correlation_id');
+        -- whoever ends a saga from outside takes these locks alone, so that no step slips in behind the undoing
+        perform pg_advisory_xact_lock_shared(hashtextextended('saga:' || saga, 0))
+        from unnest(sagas || (request ->> 'correlation_id')) as saga;
+        if exists (select from amends.fences f
+                   where f.saga = any (sagas || (request ->> 'correlation_id'))
+                     and f.run_id is distinct from (request ->> 'run_id')) then
+            raise exception 'the saga of step % has been ended', request ->> 'command_id' using errcode = 'AM003';
+        end if;
+    end if;
+
     select * into known from amends.commands c where c.command_id = request ->> 'command_id';
     if found then
         if known.name <> request ->> 'name' or known.stream <> target then
@@ -69,16 +90,6 @@ begin
         at_position := known.position;
         detail := jsonb_build_object('outcome', known.outcome, 'refusal', known.refusal, 'payload', known.payload);
         return;
-    end if;
-
-    if (request ->> 'guarded')::boolean then
-        -- whoever ends a saga from outside takes these locks alone, so that no step slips in behind the undoing
-        perform pg_advisory_xact_lock_shared(hashtextextended('saga:' || (request ->> 'correlation_id'), 0)),
-                pg_advisory_xact_lock_shared(hashtextextended('saga:' || (request ->> 'workflow_id'), 0));
-        if exists (select from amends.fences f
-                   where f.saga in (request ->> 'correlation_id', request ->> 'workflow_id')) then
-            raise exception 'the saga of step % has been ended', request ->> 'command_id' using errcode = 'AM003';
-        end if;
     end if;
 
     -- whoever lost too often takes this lock alone, and the others wait here, before they hold anything
@@ -177,6 +188,13 @@ begin
     if not found then
         raise exception 'command % is being recorded by somebody else', request ->> 'command_id'
             using errcode = '40001';
+    end if;
+
+    if request ->> 'name' = 'saga.close' and request #>> '{payload,status}' in ('Compensated', 'Abandoned', 'HandedOver') then
+        -- a run that begins anew under its id must not take what was undone for done
+        insert into amends.fences (saga, run_id, actor, reason)
+        values (request ->> 'workflow_id', request ->> 'run_id', request ->> 'actor', 'undone')
+        on conflict do nothing;
     end if;
 
     if request -> 'snapshot' <> 'null' then
@@ -304,7 +322,7 @@ comment on column views.saga_runs.undos is 'Undos it has done.';
 comment on view views.projection_status is 'How far each projection and each process manager has read the event log.';
 comment on column views.projection_status.projection is 'Name of the projection or process manager.';
 
-grant select, insert on amends.fences to amends_writer;
+grant select, insert, update on amends.fences to amends_writer;
 grant execute on function amends.fence to amends_writer;
 grant select on views.saga_steps, views.saga_repairs, views.saga_runs to amends_reader, amends_writer;
 revoke execute on function amends.fence from public;
