@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from temporalio import workflow
 
-from amends import Aggregate, Command, Decision, Event, Key, Process, Refused, SagaUndone, Value
+from amends import Aggregate, Claim, Command, Decision, Event, Key, Process, Refused, SagaUndone, Value
 from amends.app import App, install
 from amends.client import Client
 from amends.connect import connect
@@ -25,53 +25,68 @@ class FullyBooked(Refused):
     """Nothing is free that night"""
 
 
+class NotComing(Refused):
+    """The guest has called this night off before"""
+
+
 class Book(Command, name="night.book"):
     """Book one of the places of a night."""
 
     night: Key
+    guest: Key
 
 
 class Free(Command, name="night.free"):
-    """Give a place back."""
+    """Give a place back; where there is none, see to it that it can't be booked later."""
 
     night: Key
+    guest: Key
 
 
 class Booked(Event, name="night.booked"):
     """A place was taken."""
 
     night: Key
+    guest: Key
 
 
 class Freed(Event, name="night.freed"):
     """A place was given back."""
 
     night: Key
+    guest: Key
 
 
 class Night(Aggregate[Book | Free, Booked | Freed], category="night", key="night"):
     """A night with a single place."""
 
-    taken: int = 0
+    guest: str | None = None
 
     def decide(self, command: Book | Free) -> Decision:
-        """One place, no more."""
+        """One place, no more; each guest books a night once."""
+        night, guest = command.night, command.guest
         match command:
-            case Book(night=night) if self.taken:
+            case Book() if self.guest:
                 raise FullyBooked(night=night)
-            case Book(night=night):
-                return [Booked(night=night)]
-            case Free(night=night):
-                return [Freed(night=night)] if self.taken else []
+            case Book():
+                return [_once(command, NotComing(night=night)), Booked(night=night, guest=guest)]
+            case Free():
+                return [Freed(night=night, guest=guest)] if self.guest == guest else [_once(command, None)]
 
     def evolve(self, event: Booked | Freed) -> Self:
-        """Count the places taken."""
-        return self.having(taken=int(isinstance(event, Booked)))
+        """Remember whose the place is."""
+        return self.having(guest=event.guest if isinstance(event, Booked) else None)
+
+
+def _once(command: Book | Free, otherwise: Refused | None) -> Claim:
+    """Whoever comes first, the booking or its undo, settles it: an undo may overtake a booking that is late."""
+    return Claim("night", f"{command.night}/{command.guest}", otherwise)
 
 
 class Stay(Value):
-    """The nights somebody wants, all of them or none."""
+    """The nights that a guest wants, all of them or none."""
 
+    guest: Key
     nights: tuple[Key, ...]
 
 
@@ -85,7 +100,8 @@ class BookStay(Process[Stay, str]):
         try:
             async with self.saga as saga:
                 for night in stay.nights:
-                    await saga.do(f"book {night}", Book(night=night), undo=Free(night=night))
+                    booking = {"night": night, "guest": stay.guest}
+                    await saga.do(f"book {night}", Book(**booking), undo=Free(**booking))
         except SagaUndone as undone:
             return undone.reason
         return "booked"
@@ -115,5 +131,6 @@ async def main() -> None:
         for nights in ((second,), (first, second), (first, third)):
             id = f"stay-{uuid4().hex}"
             queue = settings.task_queue
-            ending = await client.temporal.execute_workflow(BookStay.run, Stay(nights=nights), id=id, task_queue=queue)
+            stay = Stay(guest=id, nights=nights)
+            ending = await client.temporal.execute_workflow(BookStay.run, stay, id=id, task_queue=queue)
             sys.stdout.write(f"{len(nights)} nights: {ending}\n")

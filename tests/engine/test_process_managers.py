@@ -88,7 +88,7 @@ async def test_given_events_when_they_happen_then_each_starts_one_saga_that_list
         await home.rings("back")
         first, second = [f"greeting-{id}" for id in await home.events(Rang)]
         assert [id for id, _ in await home.openings(2)] == sorted([first, second])
-        saga = home.client.get_workflow_handle_for(OpenDoor.run, first)
+        saga = home.client.get_workflow_handle(first)
         assert await saga.result() == "front"
         described = await saga.describe()
         memo = await described.memo_value(MEMO, type_hint=SagaMemo)

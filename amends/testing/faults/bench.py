@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client as TemporalClient
@@ -24,22 +25,26 @@ from amends.settings import Settings
 from amends.store import EventStore
 from amends.testing.faults.checking import check_end, check_undos
 from amends.testing.faults.fault import Fault, expected, parks
-from amends.testing.faults.injecting import Injector, Plan
+from amends.testing.faults.injecting import Injector
+from amends.testing.faults.plan import Plan
+from amends.testing.faults.points import ASK, END, Case, Mount, Point, Step
 from amends.testing.faults.repeating import RepeatUndos
 from amends.testing.faults.scenario import ACTOR, Ended, Scenario, World
-from amends.testing.faults.table import Case, FaultTable, Mount, Point
+from amends.testing.faults.table import FaultTable
 from amends.testing.faults.trial import Trial
 from amends.worker import RUNNER, open_worker
 
 __all__ = ["Bench", "working"]
 
 LONGEST_SECONDS = 60.0
-"""A saga that has not ended by then hangs."""
+"""A saga that has not ended by then, checks included, hangs."""
 
 
 @asynccontextmanager
-async def working(app: App, settings: Settings, temporal: TemporalClient, injector: Injector) -> AsyncIterator[None]:
-    """A worker in this process that faults get into.
+async def working(
+    app: App, settings: Settings, temporal: TemporalClient, injector: Injector
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A worker in this process that faults get into; gives what ends when the worker does.
 
     Args:
         app: what it works for.
@@ -50,7 +55,7 @@ async def working(app: App, settings: Settings, temporal: TemporalClient, inject
     async with open_worker(app, settings, temporal, interceptors=[injector]) as worker:
         running = asyncio.create_task(worker.run())
         try:
-            yield
+            yield running
         finally:
             await worker.shutdown()
             await running
@@ -65,12 +70,14 @@ class Bench:
         settings: its database, Temporal server and task queue.
         world: what scenarios see.
         injector: of the worker in this process.
+        worker: ends when that worker does, which it should not.
     """
 
     app: App
     settings: Settings
     world: World
     injector: Injector
+    worker: asyncio.Task[None]
 
     @classmethod
     @asynccontextmanager
@@ -87,7 +94,7 @@ class Bench:
         """
         injector, temporal, app = Injector(), await connect(settings), load_app(settings.app)
         app = replace(app, workflows=[*app.workflows, RepeatUndos])
-        async with working(app, settings, temporal, injector):
+        async with working(app, settings, temporal, injector) as worker:
             assert settings.database_url is not None
             url = settings.database_url.get_secret_value()
             async with open_pool(url, "writer", 8) as pool:
@@ -95,7 +102,7 @@ class Bench:
                 try:
                     client = Client(TimeSkipper(temporal).client, reader, settings, ACTOR)
                     world = World(client, pool, CommandHandler(EventStore(pool), app.aggregates))
-                    yield cls(app, settings, world, injector)
+                    yield cls(app, settings, world, injector, worker)
                 finally:
                     await reader.close()
 
@@ -109,13 +116,32 @@ class Bench:
         Raises:
             AssertionError: it did not go well, or was not undone when it was made to turn back.
         """
-        seen = await self._dry_run(scenario, mount, [], "Completed")
-        table = FaultTable(scenario.name, tuple(step for point, step in seen.steps.items() if not point.undo))
-        if table.turning is None:
-            return table
-        back = await self._dry_run(scenario, mount, [table.turning], "Compensated")
-        undos = {point.where: step.undo for point, step in back.steps.items() if point.undo}
-        return replace(table, steps=tuple(replace(step, undo=undos.get(step.where)) for step in table.steps))
+        seen = await self._dry_run(scenario, mount, None)
+        steps = tuple(step for point, step in seen.steps.items() if not point.undo and step.where != END)
+        table = FaultTable(scenario.name, steps)
+        undos = await self._undos(scenario, mount, table.turning)
+        inside: set[str] = set()
+        for process in {step.process for step in steps} - {""}:
+            own = await self._undos(scenario, mount, table.failing(process))
+            inside.update(where for where in own if where.startswith(f"{process}/"))
+        known = [replace(step, undo=undos.get(step.where), inside=step.where in inside) for step in steps]
+        forward = next((number for number, step in enumerate(known) if step.pivot), len(known))
+        for number, step in enumerate(known[:forward]):
+            known[number] = replace(step, asked=step.kind == "call" and await self._is_asked(scenario, mount, step))
+        return replace(table, steps=tuple(known))
+
+    async def verify(self, scenario: Scenario[Any], mount: Mount, file: Path) -> None:
+        """Assert that a table is what a dry run sees; one that is missing is written, to be looked at.
+
+        Args:
+            scenario: which saga.
+            mount: how sub-processes are mounted; the table is the same for all ways.
+            file: of the table.
+
+        Raises:
+            AssertionError: the steps have changed, or the table was missing.
+        """
+        (await self.record(scenario, mount)).verify(file)
 
     async def run(self, scenario: Scenario[Any], case: Case) -> None:
         """Try one case, and assert all that has to be true of it.
@@ -131,7 +157,12 @@ class Bench:
         plan = trial.plan(self.injector, [*case.preludes, (case.point, case.fault)])
         try:
             await trial.start(case.mount)
-            await self.judge(case, trial, plan)
+            judging = asyncio.create_task(self.judge(case, trial, plan))
+            await asyncio.wait({judging, self.worker}, return_when=asyncio.FIRST_COMPLETED)
+            if not judging.done():
+                judging.cancel()
+                raise AssertionError("the worker of the bench has failed; its log says why")
+            await judging
         finally:
             self.injector.drop(plan)
 
@@ -150,28 +181,46 @@ class Bench:
             async with asyncio.timeout(LONGEST_SECONDS):
                 ended = await trial.end(plan, parks=parks(case.phase, case.fault))
                 await plan.finish()
-            wanted = frozenset({"Compensated"}) if await trial.was_withdrawn() else expected(case.phase, case.fault)
-            assert ended.status in wanted, f"it has ended as {ended.status}, not as {' or '.join(sorted(wanted))}"
-            assert case.point in plan.reached, f"it has never come to {case.point}"
-            await self._check(trial, ended, plan)
-        except BaseException as error:
-            error.add_note(f"{case}: the saga is {trial.saga_id}")
+                withdrawn = await trial.was_withdrawn()
+                wanted = frozenset({"Compensated"}) if withdrawn else expected(case.phase, case.fault)
+                assert ended.status in wanted, f"it has ended as {ended.status}, not as {' or '.join(sorted(wanted))}"
+                assert case.point in plan.reached, f"it has never come to {case.point}"
+                await self._check(trial, ended, plan)
+        except TimeoutError as error:
+            raise AssertionError(f"it hangs: {await trial.story()}") from error
+        except Exception as error:
+            error.add_note(await trial.story())
             raise
         finally:
             plan.let_go.set()
 
+    async def _undos(
+        self, scenario: Scenario[Any], mount: Mount, failing: tuple[Point, Fault]
+    ) -> dict[str, str | None]:
+        """The undos of a saga that is made to turn back: the step, and by what it was undone."""
+        back = await self._dry_run(scenario, mount, failing, "Compensated")
+        return {point.where: step.undo for point, step in back.steps.items() if point.undo}
+
+    async def _is_asked(self, scenario: Scenario[Any], mount: Mount, call: Step) -> bool:
+        """Whether somebody is asked what became of a call when nobody has heard of it."""
+        seen = await self._dry_run(scenario, mount, call.unknown, "Completed", "Compensated")
+        return Point(f"{call.where}{ASK}") in seen.steps
+
     async def _dry_run(
-        self, scenario: Scenario[Any], mount: Mount, faults: Sequence[tuple[Point, Fault]], status: str
+        self, scenario: Scenario[Any], mount: Mount, fault: tuple[Point, Fault] | None, *wanted: str
     ) -> Plan:
-        trial = Trial(scenario, self.world, self.settings.task_queue)
-        plan = trial.plan(self.injector, faults)
+        """Let a saga go well, or have one fault."""
+        trial, wanted = Trial(scenario, self.world, self.settings.task_queue), wanted or ("Completed",)
+        plan = trial.plan(self.injector, [fault] if fault else [])
         try:
             await trial.start(mount)
             async with asyncio.timeout(LONGEST_SECONDS):
                 ended = await trial.end(plan)
-            assert ended.status == status, f"the dry run of {scenario.name} has ended as {ended.status}, not {status}"
+                await plan.finish()
+            assert ended.status in wanted, f"the dry run of {scenario.name} has ended as {ended.status}"
             await self._check(trial, ended, plan)
         finally:
+            plan.let_go.set()
             self.injector.drop(plan)
         return plan
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from amends.testing.faults.bench import Bench
 from amends.testing.faults.killing import kill_worker
+from amends.testing.faults.points import Case
 from amends.testing.faults.scenario import Scenario
-from amends.testing.faults.table import Case
 
 __all__ = ["Campaign"]
 

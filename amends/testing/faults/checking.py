@@ -12,7 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Replayer
 
 from amends.records import UndoStep
-from amends.testing.faults.injecting import Plan
+from amends.testing.faults.plan import Plan
 from amends.testing.faults.repeating import Repeat, RepeatUndos
 from amends.testing.faults.scenario import Ended
 from amends.testing.faults.trial import Trial

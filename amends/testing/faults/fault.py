@@ -48,13 +48,17 @@ class Fault(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where in its saga a step stands: before the pivot there is a way back, after it there is none."""
+    """Where in its saga a step stands: before the pivot there is a way back, after it there is none.
+
+    The end is one that was reached without a pivot, so that there is still a way back.
+    """
 
     COMMAND = "command"
     CALL = "call"
     PIVOT = "pivot"
     FORWARD = "forward"
     UNDO = "undo"
+    END = "end"
 
 
 _COMPLETED, _COMPENSATED = frozenset({"Completed"}), frozenset({"Compensated"})
@@ -75,6 +79,8 @@ def expected(phase: Phase, fault: Fault) -> frozenset[str]:
         return _COMPENSATED if fault in (Fault.REFUSED, Fault.TERMINATED) else _COMPLETED
     if phase is Phase.FORWARD:
         return _COMPLETED
+    if phase is Phase.END:
+        return _EITHER if fault.terminates or fault.withdraws or fault in _CANCELS else _COMPLETED
     if fault is Fault.REFUSED or fault is Fault.TERMINATED:
         return _COMPENSATED
     if phase is Phase.COMMAND and (fault in _CANCELS or fault is Fault.TERMINATED_AFTER):

@@ -14,9 +14,10 @@ from amends.errors import Refused
 from amends.records import Refusal
 from amends.steps import refused
 from amends.testing.faults.fault import Fault
-from amends.testing.faults.injecting import Meeting
+from amends.testing.faults.plan import TIMES_OUT, Meeting, Plan
+from amends.testing.faults.points import Point
 
-__all__ = ["INJECTIONS", "RefusedByTest"]
+__all__ = ["RefusedByTest", "arm"]
 
 OUTAGE = 3
 """Attempts that fail before one gets through."""
@@ -29,6 +30,19 @@ SOON = timedelta(milliseconds=10)
 
 class RefusedByTest(Refused):
     """The test wants this refused"""
+
+
+def arm(plan: Plan, point: Point, fault: Fault) -> None:
+    """Let something go wrong at a point.
+
+    Args:
+        plan: of the saga.
+        point: where.
+        fault: what; not the killing of a worker, for that needs a process to kill.
+    """
+    plan.faults[point] = _INJECTIONS[fault]
+    if fault.times_out:
+        plan.limits[point] = TIMES_OUT
 
 
 async def _refuse(met: Meeting) -> Any:
@@ -117,7 +131,7 @@ def _flaky(pause: timedelta) -> ApplicationError:
     return ApplicationError("flaky, for the test", next_retry_delay=pause, category=ApplicationErrorCategory.BENIGN)
 
 
-INJECTIONS: dict[Fault, Callable[[Meeting], Awaitable[Any]]] = {
+_INJECTIONS: dict[Fault, Callable[[Meeting], Awaitable[Any]]] = {
     Fault.REFUSED: _refuse,
     Fault.DOWN: _be_down,
     Fault.ANSWER_LOST: _lose_answer,
@@ -132,4 +146,3 @@ INJECTIONS: dict[Fault, Callable[[Meeting], Awaitable[Any]]] = {
     Fault.TERMINATED: _terminate,
     Fault.TERMINATED_AFTER: _around("terminate", after=True),
 }
-"""By fault; the killing of workers is not among them, for it needs a process to kill."""

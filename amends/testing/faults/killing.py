@@ -9,7 +9,6 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -18,16 +17,13 @@ from pydantic import SecretStr
 from amends.settings import Settings
 from amends.testing.faults.bench import Bench, working
 from amends.testing.faults.fault import Fault
-from amends.testing.faults.injecting import Limits
+from amends.testing.faults.plan import DIES
+from amends.testing.faults.points import Case
 from amends.testing.faults.scenario import Scenario
-from amends.testing.faults.table import Case
 from amends.testing.faults.trial import Trial
 from amends.testing.faults.waiting import until
 
 __all__ = ["kill_worker"]
-
-DIES = Limits(silence=timedelta(seconds=3), task=timedelta(seconds=3))
-"""How soon the death of a worker is noticed; as long as it takes to bring the sagas to their points is enough."""
 
 READY_SECONDS = 60.0
 """How long it may take to bring every saga to its point."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
+from amends.errors import Refused
 from amends.records import Context, UndoStep
 from amends.steps import dispatch_undo
 from amends.values import Value
@@ -35,4 +37,7 @@ class RepeatUndos:
             context = Context(
                 command_id=f"{id}/{number}", actor="fault-test", correlation_id=id, causation_id=id, workflow_id=id
             )
-            await dispatch_undo(undo, request.reason, context)
+            try:
+                await dispatch_undo(undo, request.reason, context)
+            except Refused as error:
+                raise ApplicationError(f"undo of {undo.title!r}: {error}", non_retryable=True) from error

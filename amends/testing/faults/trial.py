@@ -22,20 +22,21 @@ from amends.errors import Refused
 from amends.repair import Retry
 from amends.sweep import start_sweep
 from amends.testing.faults.fault import Fault
-from amends.testing.faults.injecting import Injector, Limits, Plan
-from amends.testing.faults.injections import INJECTIONS
+from amends.testing.faults.injecting import Injector
+from amends.testing.faults.injections import arm
+from amends.testing.faults.plan import Limits, Plan
+from amends.testing.faults.points import Mount, Point
 from amends.testing.faults.scenario import ACTOR, Ended, Scenario, World
-from amends.testing.faults.table import Mount, Point
 from amends.testing.faults.waiting import until
 from amends.visibility import MEMO, SAGA_STATUS, SagaMemo
 
 __all__ = ["Trial"]
 
-TIMES_OUT = Limits(longest=timedelta(seconds=0.5))
-"""Of a step that hangs: while it does, no time can be skipped."""
-
 LOGGED = "select status, reason, ended_at from views.saga_runs where workflow_id = %s"
 """How a saga has ended, by its own log."""
+
+STORY = "select kind, outcome, step_id from views.saga_steps where saga_id = %s order by number"
+"""What a saga has done, for people who look for what went wrong."""
 
 HEARD_SECONDS = 0.2
 """How long the application's cancellation is waited for, which can't be heard while a command is under way."""
@@ -71,9 +72,7 @@ class Trial:
         if limits is not None:
             plan.limits[None] = limits
         for point, fault in faults:
-            plan.faults[point] = INJECTIONS[fault]
-            if fault.times_out:
-                plan.limits[point] = TIMES_OUT
+            arm(plan, point, fault)
         return plan
 
     @property
@@ -129,6 +128,11 @@ class Trial:
         rows = await self.world.rows(LOGGED, self.saga_id)
         status, reason, at = rows[0] if rows else ("none", None, None)
         return status, reason, at or datetime.min.replace(tzinfo=UTC)
+
+    async def story(self) -> str:
+        """What the saga has done so far, by its log."""
+        lines = [f"{kind} {outcome}: {id}" for kind, outcome, id in await self.world.rows(STORY, self.saga_id)]
+        return "\n  ".join([f"the saga {self.saga_id} has done", *lines])
 
     async def was_withdrawn(self) -> bool:
         """Whether the application's cancellation was accepted."""

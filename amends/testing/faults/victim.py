@@ -20,10 +20,10 @@ from amends.connect import connect
 from amends.logs import configure_logs
 from amends.settings import Settings
 from amends.testing.faults.fault import Fault
-from amends.testing.faults.injecting import Injector, Meeting
-from amends.testing.faults.injections import INJECTIONS
-from amends.testing.faults.killing import DIES
-from amends.testing.faults.table import Point
+from amends.testing.faults.injecting import Injector
+from amends.testing.faults.injections import arm
+from amends.testing.faults.plan import DIES, Meeting
+from amends.testing.faults.points import Point
 from amends.worker import open_worker
 
 __all__ = ["main"]
@@ -62,7 +62,7 @@ def _plan(injector: Injector, client: Client, order: dict[str, Any]) -> None:
 
     plan.cancel = cancel
     for where, undo, fault in order["preludes"]:
-        plan.faults[Point(where, undo)] = INJECTIONS[Fault[fault]]
+        arm(plan, Point(where, undo), Fault[fault])
     plan.faults[Point(*order["point"])] = hold
 
 
