@@ -13,7 +13,7 @@ from tests.faults.leaky import APP, Cloakroom, Forgetful, Greedy, Guest, Hasty, 
 
 __all__ = ["APP"]
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]  # a case may wait for its turn
 
 STEPS = (Step("leaky_test.take:*", "command", undo="leaky_test.give"), Step("leaky_test.take:*-2", "command"))
 FIRST, SECOND = (step.where for step in STEPS)

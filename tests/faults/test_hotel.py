@@ -9,7 +9,7 @@ import pytest
 from amends.testing.faults import Bench, Campaign, Case, Ended, FaultTable, Scenario, World
 from examples.hotel import BookStay, Night, Stay
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]  # a case may wait for its turn
 
 APP = "examples.hotel:app"
 

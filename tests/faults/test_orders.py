@@ -15,7 +15,7 @@ from tests.sagas.shopping import Market
 
 __all__ = ["APP"]
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]  # a case may wait for its turn
 
 MOUNTS: dict[str, tuple[Mount, ...]] = {
     BY_CARD.name: ("inline", "child"),

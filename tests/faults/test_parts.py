@@ -12,7 +12,7 @@ from tests.faults.shop import APP, TABLES
 
 __all__ = ["APP"]
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]  # a case may wait for its turn
 
 SCENARIOS: list[Scenario[Any]] = [PAYMENT_BY_CARD, PAYMENT_BY_TRANSFER, RESERVATION, LEASE, REPLENISHMENT]
 CASES = [
