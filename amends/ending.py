@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, Literal
 
 from amends.records import UndoStep
 from amends.values import Value
 
-__all__ = ["END_SAGA", "RESUME_SAGA", "EndSaga", "Ended", "EndedSaga"]
+__all__ = ["CHILD_OUTCOME", "END_SAGA", "RESUME_SAGA", "ChildOutcome", "EndSaga", "Ended", "EndedSaga"]
+
+CHILD_OUTCOME = "saga.child_outcome"
+"""Name of the activity that tells what became of a child which an earlier run of its parent had started."""
 
 END_SAGA = "saga.end"
 """Name of the activity that ends a saga, or a child of one, and tells what is to be undone."""
@@ -42,6 +46,18 @@ class Ended(Value):
 
     forward: bool
     undos: tuple[UndoStep, ...] = ()
+
+
+class ChildOutcome(Value):
+    """What became of a child.
+
+    Args:
+        state: running; completed, with its result; lost when it ended in any other way.
+        result: as JSON data.
+    """
+
+    state: Literal["running", "completed", "lost"]
+    result: Any = None
 
 
 class EndedSaga(Value):

@@ -9,7 +9,10 @@ from temporalio import workflow
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, TerminatedError, TimeoutError, WorkflowAlreadyStartedError
 
+from amends.ending import CHILD_OUTCOME, ChildOutcome
+from amends.policies import COMMAND
 from amends.saga_state import Run
+from amends.steps import result_of
 from amends.visibility import MEMO, SAGA_STATUS, business_keys
 
 if TYPE_CHECKING:
@@ -46,7 +49,8 @@ async def run_child(
     """Run a process as a child workflow, to its end.
 
     A child that has run before, under a run of this saga that was ended, may have undone itself. Only past the pivot,
-    where nothing is undone, its steps count as done when it runs again.
+    where nothing is undone, it counts: one that has come to its end is not run again, and one that was ended from
+    outside goes on, its steps counting as done.
 
     Args:
         run: state of the saga that it is part of.
@@ -55,7 +59,7 @@ async def run_child(
         process: its workflow class.
         request: what its `run` takes.
     """
-    again = WorkflowIDReusePolicy.ALLOW_DUPLICATE if run.forward_only else WorkflowIDReusePolicy.REJECT_DUPLICATE
+    reuse = WorkflowIDReusePolicy.REJECT_DUPLICATE
     info = workflow.info()
     keys = business_keys(info.typed_search_attributes)
     while True:
@@ -64,17 +68,37 @@ async def run_child(
                 process.run,
                 request,
                 id=child,
-                id_reuse_policy=again,
+                id_reuse_policy=reuse,
                 memo={MEMO: run.memo.model_copy(update={"forward_only": run.forward_only, "mounted": True})},
                 search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
                 static_summary=f"{name} of {info.workflow_id}",
                 # a parent that is terminated must not take the child's undo with it
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             )
-        except (WorkflowAlreadyStartedError, ChildWorkflowError) as error:
-            lost = isinstance(error, WorkflowAlreadyStartedError) or isinstance(
-                error.cause, TerminatedError | TimeoutError
-            )
-            if not (run.forward_only and lost):
+        except WorkflowAlreadyStartedError:
+            if not run.forward_only:
                 raise
-            await workflow.sleep(STILL_RUNNING, summary=f"{name} has to be started again")
+            outcome = await _outcome(name, child)
+            if outcome.state == "completed":
+                result: Result = result_of(process.run).validate_python(outcome.result)
+                return result
+            if outcome.state == "lost":
+                reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
+                continue
+        except ChildWorkflowError as error:
+            if not (run.forward_only and isinstance(error.cause, TerminatedError | TimeoutError)):
+                raise
+            reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
+        await workflow.sleep(STILL_RUNNING, summary=f"{name} has to be started again")
+
+
+async def _outcome(name: str, child: str) -> ChildOutcome:
+    outcome: ChildOutcome = await workflow.execute_activity(
+        CHILD_OUTCOME,
+        child,
+        result_type=ChildOutcome,
+        start_to_close_timeout=COMMAND.attempt,
+        retry_policy=COMMAND.without_end().retry,
+        summary=f"what became of {name}",
+    )
+    return outcome

@@ -9,7 +9,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from amends.database import Pool
-from amends.ending import END_SAGA, RESUME_SAGA, Ended, EndedSaga, EndSaga
+from amends.ending import CHILD_OUTCOME, END_SAGA, RESUME_SAGA, ChildOutcome, Ended, EndedSaga, EndSaga
 from amends.parking import again
 from amends.records import UndoStep
 
@@ -72,6 +72,15 @@ class SagaActivities:
         run = activity.info().workflow_run_id or ""
         fresh = [u.model_copy(update={"id": again(u.id, run)}) if u.id in refused else u for u in undos]
         return Ended(forward=False, undos=tuple(fresh))
+
+    @activity.defn(name=CHILD_OUTCOME)
+    async def child_outcome(self, child: str) -> ChildOutcome:
+        """What became of a child that an earlier run of its parent had started, by its workflow id."""
+        handle = self._client.get_workflow_handle(child)
+        status = (await handle.describe()).status
+        if status == WorkflowExecutionStatus.COMPLETED:
+            return ChildOutcome(state="completed", result=await handle.result())
+        return ChildOutcome(state="running" if status == WorkflowExecutionStatus.RUNNING else "lost")
 
     @activity.defn(name=RESUME_SAGA)
     async def resume(self, ended: EndedSaga) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "offer_call",
     "refusal_in",
     "refused",
+    "result_of",
     "shown_input",
     "undo_step",
     "with_input",
@@ -198,7 +199,7 @@ async def dispatch(
         receipt: Receipt = await _send(title, step.message_name, step, context, policy, Receipt, local=not durable)
         return receipt.raise_refusal(), receipt.attempt
     answer: Answer = await _send(title, step.step_name, step.argument, context, policy, Answer)
-    return _result(step.activity).validate_python(answer.value), answer.attempt
+    return result_of(step.activity).validate_python(answer.value), answer.attempt
 
 
 async def dispatch_undo(undo: UndoStep, reason: str, context: Context) -> tuple[Any, int]:
@@ -236,7 +237,8 @@ async def _send(
 
 
 @cache
-def _result(function: Callable[..., Any]) -> TypeAdapter[Any]:
+def result_of(function: Callable[..., Any]) -> TypeAdapter[Any]:
+    """Reads the result of an activity or workflow from JSON data."""
     return TypeAdapter(get_type_hints(function).get("return", Any))
 
 

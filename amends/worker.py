@@ -93,6 +93,7 @@ async def open_worker(
                 *doors,
                 sagas.end,
                 sagas.resume,
+                sagas.child_outcome,
                 sweeping.sweep,
                 projecting.project,
                 reacting.react,

@@ -43,6 +43,19 @@ async def terminated(trips: Trips, *stops: Stop, mount: Mount = "as_written") ->
     return handle
 
 
+async def running(child: Handle) -> Handle:
+    """The child, once it runs."""
+
+    async def runs() -> bool:
+        try:
+            return bool(await child.query("saga"))
+        except RPCError:
+            return False
+
+    await until("the child runs", runs)
+    return child
+
+
 @asynccontextmanager
 async def locked(url: str, table: LiteralString) -> AsyncIterator[psycopg.AsyncConnection]:
     """Nobody writes to a table meanwhile."""
@@ -216,6 +229,22 @@ async def test_given_a_pivot_under_way_when_terminated_then_it_is_either_undone_
     assert await trips.events(handle) == ["booked hotel", "booked car"]
 
 
+async def test_given_a_child_that_ends_after_its_root_was_terminated_past_the_pivot_then_it_is_not_run_again(
+    trips: Trips,
+) -> None:
+    handle = await trips.start(book("hotel", pivot=True), child("leg", book("car"), WAIT), book("boat"))
+    leg = await running(trips.client.get_workflow_handle(f"{handle.id}/leg"))
+    await trips.hear(leg)
+    run = (await leg.describe()).run_id
+    await handle.terminate("to see what happens")
+    await leg.signal("call", "go")
+    assert await leg.result() == ["go"]
+    assert await (await swept(trips, handle)).result() == "resumed"
+    await trips.client.get_workflow_handle(handle.id).result()
+    assert await trips.events(handle) == ["booked hotel", "booked car", "booked boat"]
+    assert (await leg.describe()).run_id == run
+
+
 # Children
 
 
@@ -233,6 +262,8 @@ async def test_given_a_child_that_is_terminated_when_its_parent_turns_back_then_
     assert sorted(await trips.events(handle)) == ["booked car", "booked hotel", "unbooked car", "unbooked hotel"]
     assert trips.desk.held == []
     assert await start_sweep(trips.client, trips.task_queue) == []
+    [(_, status, _)] = await rows(trips.url, RUN, leg.id)
+    assert status == "Compensated", "a child that was ended ends with its saga"
 
 
 async def test_given_a_child_that_undoes_itself_when_its_terminated_parent_is_swept_meanwhile_then_they_agree(
@@ -283,15 +314,7 @@ async def test_given_a_schedule_when_made_twice_then_there_is_one_that_sweeps_ev
 async def test_given_a_child_of_a_saga_when_its_steps_come_after_the_fence_then_they_are_refused(trips: Trips) -> None:
     """A child that is still under way when its root is swept can't do anything new."""
     handle = await trips.start(book("hotel"), child("leg", WAIT, book("car")))
-    leg = trips.client.get_workflow_handle(f"{handle.id}/leg")
-
-    async def runs() -> bool:
-        try:
-            return bool(await leg.query("saga"))
-        except RPCError:
-            return False
-
-    await until("the child runs", runs)
+    leg = await running(trips.client.get_workflow_handle(f"{handle.id}/leg"))
     await rows(trips.url, "select amends.fence(%s, 'test', 'test')", handle.id)
     await trips.hear(leg)
     await leg.signal("call", "go")
