@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from amends.conduct import Conduct
-from amends.errors import Abandoned
+from amends.errors import Abandoned, EndedFromOutside
 from amends.outcomes import SagaUndone
 from amends.saga_log import CloseSaga
 from amends.saga_state import Run
@@ -43,11 +45,13 @@ async def close(run: Run, conduct: Conduct, undoing: Undoing) -> None:
         failed_at=run.failed_at() if failure else None,
         started_at=run.started_at,
         turned_back_at=run.turned_back_at,
-        steps=sum(entry.kind == "step" for entry in run.entries),
-        undos=sum(entry.kind == "undo" for entry in run.entries),
+        steps=run.count("step"),
+        undos=run.count("undo"),
     )
     # with the status, for the task that ends the workflow may be lost, and what comes meanwhile may change the end
-    await conduct.record(entry, f"{run.workflow_id}/close/{info.run_id}/{status}")
+    entry_id, own = f"{run.workflow_id}/close/{info.run_id}/{status}", run.workflow_id == info.workflow_id
+    with suppress(EndedFromOutside):  # then whoever undoes it closes it
+        await conduct.record(entry, entry_id, guarded=own)
     conduct.stand(status)
     if not workflow.unsafe.is_replaying():
         log.info("saga_ended", status=status, reason=failure.reason if failure else None)

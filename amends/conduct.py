@@ -54,7 +54,7 @@ class Conduct:
     def note(self, title: str, result: str, kind: Literal["step", "undo"]) -> None:
         """A line of the timeline about something that takes no time."""
         now = workflow.now()
-        self._run.entries.append(Entry(title, now, kind, result, now))
+        self._run.entries.append(Entry(title, now, kind, result, now, note=True))
         self.show()
 
     async def send(
@@ -82,7 +82,7 @@ class Conduct:
         policy = COMMAND if isinstance(step, Command) else step.policy or CALL
         if self._run.forward_only:
             policy = policy.without_end()
-        context = self.context(step_id, step=title, kind="step", undo=undo, pivot=pivot)
+        context = self.context(step_id, step=title, kind="step", undo=undo, pivot=pivot, guarded=True)
         try:
             result, entry.attempts = await dispatch(title, step, context, policy, durable=durable)
         except ActivityError as error:
@@ -97,7 +97,7 @@ class Conduct:
         title = f"ask what became of: {title}"
 
         async def asking(entry: Entry) -> Any:
-            context = self.context(step_id, step=title, kind="step")
+            context = self.context(step_id, step=title, kind="step", guarded=True)
             answer, entry.attempts = await dispatch(title, ask, context, ask.policy or CALL)
             return answer
 

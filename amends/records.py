@@ -93,6 +93,7 @@ class Context(Value):
         undo: what takes it back, kept with it in the command log.
         undoes: id of the step that it takes back.
         pivot: once it is done, the saga only goes forward.
+        guarded: it must not be done any more once its saga has been ended from outside.
     """
 
     command_id: str
@@ -108,10 +109,11 @@ class Context(Value):
     undo: UndoStep | None = None
     undoes: str | None = None
     pivot: bool = False
+    guarded: bool = False
 
     def within_step(self) -> Context:
         """For commands that an activity sends on behalf of the step it is: they belong to it, but are none."""
-        return self.model_copy(update={"kind": None, "undo": None, "undoes": None, "pivot": False})
+        return self.model_copy(update={"kind": None, "undo": None, "undoes": None, "pivot": False, "guarded": False})
 
 
 class Refusal(Value):

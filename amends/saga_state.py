@@ -7,7 +7,7 @@ from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from temporalio import workflow
 
@@ -116,7 +116,12 @@ class Run:
 
     def failed_at(self) -> str:
         """The latest step that did not get done."""
-        return next((e.title for e in reversed(self.entries) if e.result != "done" and e.kind == "step"), "")
+        steps = [entry for entry in self.entries if entry.kind == "step" and not entry.note]
+        return next((step.title for step in reversed(steps) if step.result != "done"), "")
+
+    def count(self, kind: Literal["step", "undo"]) -> int:
+        """How many steps it took, or undos it did."""
+        return sum(entry.kind == kind and not entry.note for entry in self.entries)
 
     def id(self, name: str) -> str:
         """A step's identity: workflow id, its place in the saga, its name."""

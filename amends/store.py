@@ -193,7 +193,7 @@ class EventStore:
             "attempt": attempt,
             "started_at": started_at,
             **_origin(context, context.command_id),
-            "guarded": context.kind == "step",
+            "guarded": context.guarded,
         }
         try:
             status, version, xid, number, detail = await self._call(request, on)
@@ -255,7 +255,7 @@ class EventStore:
             **_origin(context, context.command_id),
             "command_id": f"{context.command_id}/{'begun' if begins else 'answer'}",
             "undo": context.undo if begins else None,
-            "guarded": begins and context.kind == "step",
+            "guarded": begins and context.guarded,
         }
         await self._call(request)
 

@@ -77,7 +77,7 @@ class SagaMemo(BaseModel):
 
 @dataclass(slots=True)
 class Entry:
-    """A line of the timeline: a step or an undo, with how it went, and by which attempt."""
+    """A line of the timeline: a step or an undo, with how it went, and by which attempt; or a note about one."""
 
     title: str
     started: datetime
@@ -85,6 +85,7 @@ class Entry:
     result: str = "running"
     ended: datetime | None = None
     attempts: int = 1
+    note: bool = False
 
     def end(self, result: str, at: datetime) -> None:
         """Write down how it went."""

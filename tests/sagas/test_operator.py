@@ -11,6 +11,7 @@ from tests.sagas.given import Handle, rows, until
 from tests.sagas.travels import WAIT, Trips, book, phone, undone
 
 WHO = {"actor": "Grace", "reason": "the agency called back"}
+COUNTED = "select failed_at, steps, undos from views.saga_runs where workflow_id = %s"
 CANCELS = "select actor, payload ->> 'reason' from amends.commands where name = 'saga.cancel' and workflow_id = %s"
 
 
@@ -55,6 +56,7 @@ async def test_given_a_running_saga_when_cancelled_by_an_operator_then_it_is_und
     await operator(trips).repair(handle.id, Cancel(**WHO))
     assert (await undone(handle)).details[0] == "cancelled_by_operator"
     assert await rows(trips.url, CANCELS, handle.id) == [("Grace", "the agency called back")]
+    assert await rows(trips.url, COUNTED, handle.id) == [("wait for the call", 2, 1)], "what people did is no step"
 
 
 async def test_given_a_saga_past_its_pivot_when_cancelled_by_an_operator_then_it_is_refused(trips: Trips) -> None:
