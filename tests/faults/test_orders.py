@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from amends.projection_workflow import start_projections
-from amends.testing.faults import Bench, Campaign, Case, Fault, FaultTable, Mount, Scenario
+from amends.testing.faults import Bench, Campaign, Case, FaultTable, Mount, Scenario
 from client import Shop
 from tests.faults.orders import BY_CARD, BY_TRANSFER, HELD, RETURN
 from tests.faults.shop import APP, TABLES
@@ -23,16 +23,11 @@ MOUNTS: dict[str, tuple[Mount, ...]] = {
     BY_TRANSFER.name: ("inline", "child"),
     RETURN.name: ("as_written",),  # nothing is mounted in it
 }
-TELLING = (Fault.REFUSED, Fault.ACTS_AND_HANGS, Fault.CANCELLED_AFTER, Fault.TERMINATED_AFTER, Fault.KILLED_AFTER)
-"""For an order whose payment is held: the rest of it is as in one by card."""
-
 SCENARIOS: list[Scenario[Any]] = [BY_CARD, HELD, BY_TRANSFER, RETURN]
 CASES = [
     case
     for scenario in SCENARIOS
-    for case in FaultTable.read(TABLES / f"{scenario.name}.txt").cases(
-        MOUNTS[scenario.name], TELLING if scenario is HELD else scenario.faults
-    )
+    for case in FaultTable.read(TABLES / f"{scenario.name}.txt").cases(MOUNTS[scenario.name], scenario.faults)
 ]
 
 

@@ -97,8 +97,7 @@ class FaultTable:
             for mount in mounts
             for point, phase, preludes, within in places
             for fault in wanted
-            # nobody refuses to write an end down; one that is written after the sweep's says what the workflow came to
-            if fault not in (Fault.REFUSED, Fault.TERMINATED) or point.where != END
+            if fault is not Fault.REFUSED or point.where != END  # nobody refuses to write an end down
         ]
 
     def _steps(self) -> Iterator[_Place]:
