@@ -97,7 +97,7 @@ def timeline(status: str, entries: Iterable[Entry]) -> str:
     lines = [f"**{status}**", "", "| At | Step | Result | Took | Attempts |", "|---|---|---|---|---|"]
     for entry in entries:
         title = f"↩ {entry.title}" if entry.kind == "undo" else entry.title
-        took = "" if entry.ended is None else f"{(entry.ended - entry.started).total_seconds():.3f} s"
+        took = "" if entry.ended is None else f"{(entry.ended - entry.started).total_seconds():.3f}\u00a0s"
         at = entry.started.time().isoformat("milliseconds")
         lines.append(f"| {at} | {_cell(title)} | {_cell(entry.result)} | {took} | {entry.attempts} |")
     return "\n".join(lines)

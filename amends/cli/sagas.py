@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic_core import from_json, to_json
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from amends.cli.people import Json, print_json, reached, screen, told_to_people
 from amends.connect import connect
@@ -45,13 +45,16 @@ def list_(
     found = _asked(ask)
     if json:
         return print_json(found)
-    table = Table("Saga", "Process", "Status", "At", "Since", "Keys")
-    table.columns[0].no_wrap = table.columns[2].no_wrap = True
-    for saga in found:
+    out = Console(highlight=False)
+    for saga in found:  # two lines each, for ids are long and terminals are not
         shown = saga.status if saga.open or saga.ended_well else f"{saga.status} (ended from outside)"
-        keys = ", ".join(f"{key} {value}" for key, value in saga.keys.items())
-        table.add_row(saga.workflow_id, saga.process, shown, saga.step or "", f"{saga.started_at:%F %T}", keys)
-    Console().print(table)
+        about = [saga.process, f"since {saga.started_at:%F %T}"]
+        about += [f"at {saga.step}"] if saga.step else []
+        about += [f"{key} {value}" for key, value in saga.keys.items()]
+        out.print(f"[bold]{escape(saga.workflow_id)}[/bold]  {escape(shown)}", soft_wrap=True)
+        out.print(f"  {', '.join(about)}", style="dim", soft_wrap=True, markup=False)
+    if not found:
+        screen.print("There is none.")
 
 
 def show(saga: Saga, json: Json = False) -> None:
