@@ -1,5 +1,8 @@
 -- Sagas are asked for by their workflow; children that were ended from outside show how their saga ended.
 create index commands_of_workflows on amends.commands (workflow_id, number) where kind is not null;
+create index closed_workflows on amends.commands (workflow_id) where name = 'saga.close';
+create index repairs_of_workflows on amends.commands (workflow_id, number)
+    where name in ('saga.park', 'saga.retry', 'saga.skip', 'saga.resolve', 'saga.abandon');
 
 create or replace view views.saga_runs as
 with closed as (
@@ -9,7 +12,7 @@ with closed as (
         where later.correlation_id = c.correlation_id and later.name = c.name
           and later.workflow_id = c.workflow_id and later.number > c.number)
 ), open as (
-    select c.workflow_id, min(c.correlation_id) as correlation_id, min(c.started_at) as started_at,
+    select c.workflow_id, c.correlation_id, min(c.started_at) as started_at,
            min(c.started_at) filter (where c.kind = 'undo') as turned_back_at,
            (array_agg(c.actor order by c.number))[1] as actor,
            count(*) filter (where c.kind = 'step' and c.outcome <> 'begun') as steps,
@@ -18,7 +21,7 @@ with closed as (
     where c.kind is not null and not exists (
         select from amends.commands e
         where e.correlation_id = c.correlation_id and e.name = 'saga.close' and e.workflow_id = c.workflow_id)
-    group by c.workflow_id
+    group by c.workflow_id, c.correlation_id
 )
 select c.workflow_id, c.correlation_id as saga_id, c.payload ->> 'process' as process, c.payload ->> 'status' as status,
        c.payload ->> 'reason' as reason, c.payload ->> 'message' as message, c.payload ->> 'failed_at' as failed_at,
