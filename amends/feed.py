@@ -12,11 +12,14 @@ from amends.database import Pool
 from amends.messages import Event
 from amends.records import START, Position, Recorded
 
-__all__ = ["Feed", "Row"]
+__all__ = ["COLUMNS", "Feed", "Row"]
 
-READ = """
-select e.xid::text::bigint, e.position, e.stream, e.version, e.event_id, e.name, e.schema_version, e.data::text,
-       e.command_id, e.correlation_id, e.causation_id, e.actor, e.trace, e.recorded_at
+COLUMNS = """e.xid::text::bigint, e.position, e.stream, e.version, e.event_id, e.name, e.schema_version, e.data::text,
+       e.command_id, e.correlation_id, e.causation_id, e.actor, e.trace, e.recorded_at"""
+"""What a `Row` is read from."""
+
+READ = f"""
+select {COLUMNS}
 from amends.events e
 where (e.xid, e.position) > (%s::xid8, %s) and e.xid < pg_snapshot_xmin(pg_current_snapshot())
 order by e.xid, e.position

@@ -126,7 +126,7 @@ async def test_given_any_events_and_batches_when_folded_then_the_rows_are_those_
 
 def send(connection: psycopg.Connection[Any], rows: Any) -> None:
     for table, payload in rows.statements():
-        connection.execute(table.merge, (payload.decode(),))
+        connection.execute(table.generation(1).merge, (payload.decode(),))
 
 
 def test_given_one_kind_of_operation_for_each_column_when_folded_then_one_statement_a_table() -> None:
