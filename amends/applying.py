@@ -58,10 +58,8 @@ class Writer:
             try:
                 async with self._pool.connection() as connection, connection.transaction():
                     blocked = await begin(connection, found)
-                    if folded is None or blocked or poison:
-                        batch = self._sorted(found, blocked, poison)
-                    else:
-                        batch = folded
+                    known = folded is not None and not blocked and not poison
+                    batch = folded if folded is not None and known else self._sorted(found, blocked, poison)
                     await write(connection, generation, batch)
                     await end(connection, batch, blocked)
                 return batch

@@ -184,7 +184,9 @@ class Rows:
             key, there = table.key_of(row[:width]), row[width]
             now, new = row[width + 1 : width + 1 + len(plain)], row[width + 1 + len(plain) :]
             change = self.changes[table][key]
-            change.settle(key, dict(zip(plain, now, strict=True)) if there else None, dict(zip(plain, new, strict=True)))
+            change.settle(
+                key, dict(zip(plain, now, strict=True)) if there else None, dict(zip(plain, new, strict=True))
+            )
 
     def statements(self) -> Iterator[tuple[ReadTable, bytes]]:
         """What is to be sent, in order: the table (with its statement) and the statement's JSON."""

@@ -37,7 +37,8 @@ group by key order by 2, 3
 """Keys of which somebody wants the events applied."""
 
 PARK = """
-insert into amends.dead_letters (projection, version, generation, partition, key, xid, position, stream, event, error, attempts)
+insert into amends.dead_letters (projection, version, generation, partition, key, xid, position, stream, event,
+                                 error, attempts)
 select %s, %s, %s, %s, l.key, l.xid::xid8, l.position, l.stream, l.event, l.error, (l.error is not null)::integer
 from jsonb_to_recordset(%s::jsonb) as l (key text, xid text, position bigint, stream text, event text, error text)
 """

@@ -46,10 +46,14 @@ from amends.checkpoints c where projection = %s and version = %s and generation 
 """What people want of a follower."""
 
 BEATS = """
-update amends.checkpoints set beat_at = clock_timestamp(), rate = %s
-where projection = %s and version = %s and generation = %s and partition = %s
+with free as (
+    select from amends.checkpoints
+    where projection = %(p)s and version = %(v)s and generation = %(g)s and partition = %(n)s for update skip locked
+)
+update amends.checkpoints set beat_at = clock_timestamp(), rate = %(rate)s
+where projection = %(p)s and version = %(v)s and generation = %(g)s and partition = %(n)s and exists (select from free)
 """
-"""A sign of life."""
+"""A sign of life; not while somebody holds the row, who may hold it for a while and is a sign of life himself."""
 
 MOVE = """
 update amends.checkpoints
@@ -166,7 +170,9 @@ class Follower(ABC):
             where it stands then.
         """
         if not await self._find():
-            raise NotServed(f"{self._told} is not what the views show; build it first: amends views rebuild {self._name}")
+            raise NotServed(
+                f"{self._told} is not what the views show; build it first: amends views rebuild {self._name}"
+            )
         while self._at < until:
             if not await self._step():
                 await asyncio.sleep(FIRST_LOOK)
@@ -176,7 +182,7 @@ class Follower(ABC):
     async def _apply(self, found: Sequence[Row]) -> None:
         """Do what these events, at least one, ask for, and `_move` the checkpoint behind it."""
 
-    async def _redrive(self) -> None:
+    async def _redrive(self) -> None:  # noqa: B027 - a process manager parks nothing
         """Apply parked events once more, where somebody wants it."""
 
     async def _follow(self, stop: asyncio.Event, wakeups: Wakeups, beat: Callable[[Position], None]) -> None:
@@ -220,7 +226,10 @@ class Follower(ABC):
         """After the commit: stand there, and send word to those who wait for it."""
         self._at = to
         self._counted += events
-        await connection.execute(NOTIFY, (CHECKPOINTS, f"{self._name}:{to}"))
+        await self._announce(connection)
+
+    async def _announce(self, connection: Connection) -> None:
+        await connection.execute(NOTIFY, (CHECKPOINTS, f"{self._name}:{self._at}"))
 
     async def _step(self) -> bool:
         """Apply the next batch, if there is any."""
@@ -252,7 +261,7 @@ class Follower(ABC):
         async with self._pool.connection() as connection:
             if self._due(BEAT, self._beaten):
                 rate = self._counted / (clock - self._beaten) if self._beaten else 0.0
-                await connection.execute(BEATS, (rate, *self._build))
+                await connection.execute(BEATS, {**dict(zip("pvgn", self._build, strict=True)), "rate": rate})
                 self._beaten, self._counted = clock, 0
             row = await (await connection.execute(LOOK_AT, self._build)).fetchone()
         self._looked = clock

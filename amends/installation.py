@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection as OwnerConnection
 from sqlalchemy.schema import CreateIndex, CreateTable, SetColumnComment, SetTableComment
 
-from amends.errors import ProjectionError
+from amends.errors import Incompatible, ProjectionError
 from amends.merging import DIALECT
 from amends.public_views import check, show, spec_of
 from amends.read_tables import ReadTable
@@ -19,7 +19,7 @@ from amends.read_tables import ReadTable
 if TYPE_CHECKING:
     from amends.projection import Projection
 
-__all__ = ["begin_build", "discard", "install"]
+__all__ = ["LOCK", "NOTE", "begin_build", "discard", "install"]
 
 log = structlog.get_logger("amends.projections")
 
@@ -53,6 +53,9 @@ PARTITIONS = "select count(*) from amends.checkpoints where projection = %s and 
 TABLES = "select tables from amends.generations where projection = %s and version = %s and generation = %s"
 """What a build consists of."""
 
+VIEWS = "select views from amends.generations where projection = %s and version = %s and generation = %s"
+"""What the views show of a build."""
+
 FORGET = """
 with letters as (delete from amends.dead_letters where projection = %(p)s and version = %(v)s and generation = %(g)s),
      kept as (delete from amends.generations where projection = %(p)s and version = %(v)s and generation = %(g)s)
@@ -65,6 +68,13 @@ insert into amends.projection_log (projection, version, generation, action, acto
 values (%s, %s, %s, %s, %s, %s, %s)
 """
 """Record what was done, by whom and why."""
+
+LAST_WORD = """
+select action from amends.projection_log
+where projection = %s and version = %s and action in ('build', 'swap', 'cancel', 'rollback')
+order by number desc limit 1
+"""
+"""What was last done about a version: somebody may have decided against it."""
 
 THERE = "select to_regclass(%s) is not null"
 """Whether there is such a table."""
@@ -118,7 +128,9 @@ def install(connection: OwnerConnection, projection: Projection) -> None:
     if version == projection.version:
         _renew(driver, projection, generation)
     elif version < projection.version:
-        begin_build(connection, projection, "amends", f"version raised from {version} to {projection.version}", auto=True)
+        begin_build(
+            connection, projection, "amends", f"version raised from {version} to {projection.version}", auto=True
+        )
     else:
         log.warning("code_older_than_views", projection=projection.name, code=projection.version, views=version)
 
@@ -167,9 +179,11 @@ def begin_build(
         discard(driver, name, *building)
     latest = driver.execute(LATEST, (name, version)).fetchone()
     assert latest is not None
-    if auto and latest[0] is not None:
+    if auto and driver.execute(LAST_WORD, (name, version)).fetchone() in (("cancel",), ("rollback",)):
         return None
     generation = (latest[0] or 0) + 1
+    if served is not None:
+        _check_views(driver, projection, *served)
     _create(driver, projection, generation, "building", throttle)
     for table in projection.tables.values():
         if table.view:
@@ -238,6 +252,17 @@ def _create_table(driver: Connection[Any], table: ReadTable, number: int, *, ind
     driver.execute(sql.SQL(MAY_WRITE).format(sql.Identifier("read_models", made.name)))
 
 
+def _check_views(driver: Connection[Any], projection: Projection, version: int, generation: int) -> None:
+    row = driver.execute(VIEWS, (projection.name, version, generation)).fetchone()
+    kept = {table.name for table in projection.tables.values() if table.view}
+    for view in row[0] if row else ():
+        if view["name"] not in kept:
+            raise Incompatible(
+                f"Version {projection.version} of projection {projection.name!r} no longer makes views.{view['name']}, "
+                "which would show what was true at the swap for ever. Others may count on it: keep its table"
+            )
+
+
 def _adopt(driver: Connection[Any], projection: Projection) -> None:
     """In a database from before there were builds, find out by the views which version is served."""
     if driver.execute(WITH_ROLE, (projection.name, "served")).fetchone() is not None:
@@ -256,8 +281,8 @@ def _check_shape(driver: Connection[Any], table: ReadTable, number: int) -> None
     for column, column_type in table.types.items():
         if driver.execute(SHAPE, (column_type, name, column)).fetchone() != (column, True):
             raise ProjectionError(
-                f"Table {name} of projection {table.projection!r} is there already, but without column {column} of type "
-                f"{column_type}: raise the projection's version, so that a new table is built beside it"
+                f"Table {name} of projection {table.projection!r} is there already, but without column {column} of "
+                f"type {column_type}: raise the projection's version, so that a new table is built beside it"
             )
 
 

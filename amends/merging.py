@@ -68,7 +68,7 @@ def merge_statement(
 def read_statement(
     table: str, columns: Sequence[Column[Any]], kinds: Mapping[str, Kind], types: Mapping[str, str]
 ) -> str:
-    """The statement that finds rows; arguments as for `merge_statement`, its one parameter is the JSON of their keys."""
+    """The statement that finds rows by the JSON of their keys; arguments as for `merge_statement`."""
     key = [column.name for column in columns if column.primary_key]
     plain = [column for column in columns if column.name not in key]
     return READ.format(

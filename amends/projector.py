@@ -15,11 +15,18 @@ from amends.feed import Feed, Row
 from amends.following import Follower
 from amends.notify import CHECKPOINTS, NOTIFY
 from amends.projection import Projection
+from amends.records import Position
 from amends.wakeups import POLL
 
 __all__ = ["BATCH", "Projector"]
 
 log = structlog.get_logger("amends.projections")
+
+SLOWEST = """
+select xid::text::bigint, position from amends.checkpoints
+where projection = %s and version = %s and generation = %s order by xid, position limit 1
+"""
+"""How far all of it has come."""
 
 BATCH = 2000
 """Most events that are folded into one transaction."""
@@ -106,7 +113,9 @@ class Projector(Follower):
         async def begin(connection: Connection, some: Sequence[Row]) -> set[str]:
             role = await lock(connection, self._build)
             if role != self._role or await letters_of(connection, self._build, key) != tried:
-                raise Superseded(f"{self._told}: the parked events of key {key!r} have changed; they are looked at again")
+                raise Superseded(
+                    f"{self._told}: the parked events of key {key!r} have changed; they are looked at again"
+                )
             return set()
 
         async def end(connection: Connection, batch: Batch, blocked: set[str]) -> None:
@@ -120,5 +129,13 @@ class Projector(Follower):
                 log.info("dead_letters_changed", projection=self._name, key=key, reason=str(changed))
                 return
             async with self._pool.connection() as connection:
-                # what the views show of this key has changed, though the position has not
-                await connection.execute(NOTIFY, (CHECKPOINTS, f"{self._name}:{self._at}"))
+                await self._announce(connection)  # what the views show of this key has changed, if not the position
+
+    async def _announce(self, connection: Connection) -> None:
+        """Send word, unless nobody sees these rows yet; of the slowest, where several share the work."""
+        if self._role == "served":
+            at = self._at
+            if self._projection.partitions > 1:
+                row = await (await connection.execute(SLOWEST, self._build[:3])).fetchone()
+                at = at if row is None else Position(*row)
+            await connection.execute(NOTIFY, (CHECKPOINTS, f"{self._name}:{at}"))

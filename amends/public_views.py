@@ -142,8 +142,8 @@ def check(driver: Connection[Any], spec: ViewSpec, *, pad: bool) -> bool:
     for column, kind in current:
         if types[column] != kind:
             raise Incompatible(
-                f"Column {column!r} of {name} is of type {kind}, and would be {types[column]} in the new version of its "
-                "projection. Others may count on it: keep the type and add a column of another name"
+                f"Column {column!r} of {name} is of type {kind}, and would be {types[column]} in the new version of "
+                "its projection. Others may count on it: keep the type and add a column of another name"
             )
     return same == (True,)
 
@@ -158,8 +158,5 @@ def show(driver: Connection[Any], spec: ViewSpec, *, pad: bool = False) -> None:
 
 
 def _select(spec: ViewSpec, columns: Sequence[ShownColumn]) -> sql.Composed:
-    shown = [
-        sql.SQL("{} as {}").format(sql.SQL(column.sql), sql.Identifier(column.name))
-        for column in columns
-    ]
+    shown = [sql.SQL("{} as {}").format(sql.SQL(column.sql), sql.Identifier(column.name)) for column in columns]
     return sql.SQL("select {} from {}").format(sql.SQL(", ").join(shown), sql.Identifier("read_models", spec.table))

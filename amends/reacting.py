@@ -19,7 +19,8 @@ __all__ = ["BATCH", "Reactor", "install", "react"]
 BEGIN = """
 insert into amends.checkpoints (projection, version, xid, role)
 values (%s, %s, case %s when 'now' then pg_snapshot_xmin(pg_current_snapshot()) else '0' end, 'served')
-on conflict (projection, version, generation, partition) do update set role = 'served' where checkpoints.role <> 'served'
+on conflict (projection, version, generation, partition) do update set role = 'served'
+where checkpoints.role <> 'served'
 """
 """Start a process manager at the beginning of the feed or where its readers stand now, unless it has a checkpoint."""
 

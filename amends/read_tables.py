@@ -32,7 +32,7 @@ class Generation:
         number: from 1.
         name: in schema read_models.
         merge: writes a batch; its one parameter is the JSON of the rows.
-        read: finds rows by their keys, and the values that a row has which is new; its parameter is the JSON of the keys.
+        read: finds rows by the JSON of their keys, and the values that a new row has.
     """
 
     number: int

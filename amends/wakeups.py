@@ -40,7 +40,11 @@ class Wakeups:
         """Whether somebody called by hand: not to say that there are events, but that something is wanted."""
 
     async def wait(
-        self, at: Position, stop: asyncio.Event, beat: Callable[[Position], None], changed: Callable[[], Awaitable[bool]]
+        self,
+        at: Position,
+        stop: asyncio.Event,
+        beat: Callable[[Position], None],
+        changed: Callable[[], Awaitable[bool]],
     ) -> None:
         """Return when the feed should be read again, or as soon as `stop` is set.
 
