@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityCancellationType
 
 from amends.errors import Incompatible, NothingToDo, NotServed
 from amends.rebuild_request import RebuildRequest, Rebuilt, Who
+from amends.supervision import elsewhere
 
 if TYPE_CHECKING:
     from amends.projection import Projection
@@ -56,13 +57,15 @@ class RebuildActivities:
         projection = self._projections.get(request.name)
         if projection is None or projection.version < request.version:
             has = "does not list it" if projection is None else f"has version {projection.version}"
-            raise NotServed(
-                f"Version {request.version} of projection {request.name!r} is to be built, and this worker's code "
-                f"{has}; a worker that has it takes it on"
+            raise elsewhere(
+                NotServed(
+                    f"Version {request.version} of projection {request.name!r} is to be built, and this worker's code "
+                    f"{has}; a worker that has it takes it on"
+                )
             )
         async with _beating(), self._turns:
             try:
-                return await rebuild(projection, self._url, request)
+                return await _unless_shut_down(rebuild(projection, self._url, request))
             except (Incompatible, NothingToDo) as error:
                 raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
 
@@ -103,20 +106,26 @@ class RebuildProjection:
         )
         try:
             await workflow.wait_condition(lambda: building.done() or self._cancelled_by is not None)
-            if self._cancelled_by is not None:
-                building.cancel()
+        except asyncio.CancelledError:
+            self._cancelled_by = Who(actor="Temporal", reason="the workflow was cancelled")
+        if self._cancelled_by is None:
             return await building
-        except (ActivityError, asyncio.CancelledError) as error:
-            if not is_cancelled_exception(error):
-                raise
-        who = self._cancelled_by or Who(actor="Temporal", reason="the workflow was cancelled")
+        # the tables first: the builder hears of that at once, and of a cancellation only by its next heartbeat
+        await self._drop(request.name, self._cancelled_by)
+        building.cancel()
+        try:
+            return await building  # it was done already
+        except ActivityError:
+            await self._drop(request.name, self._cancelled_by)  # if it had not even begun before
+            return Rebuilt(outcome="cancelled", version=request.version, generation=0)
+
+    async def _drop(self, name: str, who: Who) -> None:
         await workflow.execute_activity_method(
             RebuildActivities.cancel,
-            args=[request.name, who],
+            args=[name, who],
             start_to_close_timeout=timedelta(minutes=1),
             retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),
         )
-        return Rebuilt(outcome="cancelled", version=request.version, generation=0)
 
     @workflow.signal
     def cancel(self, who: Who) -> None:
@@ -163,7 +172,7 @@ async def start_rebuilds(client: Client, projections: Iterable[Projection], task
     from amends.database import conninfo
 
     async with await AsyncConnection.connect(conninfo(url, "projector"), autocommit=True) as connection:
-        served = dict(await (await connection.execute(SERVED)).fetchall())
+        served: dict[str, int] = dict(await (await connection.execute(SERVED)).fetchall())
     for projection in projections:
         shown = served.get(projection.name)
         if shown is not None and shown < projection.version:
@@ -172,6 +181,20 @@ async def start_rebuilds(client: Client, projections: Iterable[Projection], task
                 name=projection.name, version=projection.version, actor="amends", reason=reason, auto=True
             )
             await start_rebuild(client, request, task_queue)
+
+
+async def _unless_shut_down(building: Coroutine[Any, Any, Rebuilt]) -> Rebuilt:
+    """Leave off as soon as the worker is told to stop, rather than keep it from stopping; another one goes on."""
+    tasks = asyncio.create_task(building), asyncio.create_task(activity.wait_for_worker_shutdown())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise elsewhere(NotServed("This worker stops; another one goes on building"))
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -86,9 +86,7 @@ async def compare(
                 await snapshot.execute("set local statement_timeout = 0")
                 tables = await _tables(snapshot, name, version, served)  # takes the snapshot
             old, same = (version, served), version == projection.version
-            parked = [
-                {at for (at,) in await (await snapshot.execute(PARKED, (name, *of))).fetchall()} for of in (old, new)
-            ]
+            parked = [await _parked(snapshot, name, *of) for of in (old, new)]
             reports = []
             for table in projection.tables.values():
                 if same:

@@ -159,6 +159,25 @@ end
 $$;
 comment on function amends.skip_dead_letter is 'Leaves a parked event out for good, and has those behind it applied; the record stays.';
 
+create function amends.throttle_build(projection text, events_per_second double precision, actor text, reason text)
+returns void language plpgsql as $$
+begin
+    perform amends.said_by(actor, reason);
+    if events_per_second <= 0 then
+        raise exception 'throttle: events a second are more than 0, or null for no limit' using errcode = 'AM003';
+    end if;
+    update amends.checkpoints c set throttle = events_per_second
+    where c.projection = throttle_build.projection and c.role = 'building';
+    if not found then
+        raise exception 'projection: no build of % is under way; see views.projection_status', projection
+            using errcode = 'AM004';
+    end if;
+    insert into amends.projection_log (projection, action, actor, reason, detail)
+    values (projection, 'throttle', actor, reason, jsonb_build_object('events_per_second', events_per_second));
+end
+$$;
+comment on function amends.throttle_build is 'Changes how many events a second a build may take; null takes the limit away.';
+
 create function amends.pause_projection(projection text, actor text, reason text) returns void language plpgsql as $$
 begin
     perform amends.said_by(actor, reason);
@@ -288,7 +307,7 @@ grant select, insert, update on amends.generations to amends_projector;
 grant select, insert, update, delete on amends.dead_letters to amends_projector;
 grant select, insert on amends.projection_log to amends_projector;
 grant select on views.projection_status, views.dead_letters, views.projection_log to amends_reader, amends_projector;
-revoke execute on function amends.said_by, amends.retry_dead_letters, amends.skip_dead_letter, amends.pause_projection,
-    amends.resume_projection from public;
-grant execute on function amends.said_by, amends.retry_dead_letters, amends.skip_dead_letter, amends.pause_projection,
-    amends.resume_projection, amends.oldest_writer to amends_projector;
+revoke execute on function amends.said_by, amends.retry_dead_letters, amends.skip_dead_letter, amends.throttle_build,
+    amends.pause_projection, amends.resume_projection from public;
+grant execute on function amends.said_by, amends.retry_dead_letters, amends.skip_dead_letter, amends.throttle_build,
+    amends.pause_projection, amends.resume_projection, amends.oldest_writer to amends_projector;
