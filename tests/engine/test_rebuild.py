@@ -251,7 +251,7 @@ async def test_given_a_builder_that_is_killed_when_built_again_then_it_goes_on_f
     builder = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.engine.rebuild_alone", database_url, cwd=Path(__file__).parents[2]
     )
-    built = "select coalesce(sum(events), 0)::int from amends.checkpoints where role = 'building' and projection = 'readside_orders'"
+    built = "select coalesce(sum(events), 0)::int from amends.checkpoints where role = 'building'"
 
     async def begun() -> bool:
         [(events,)] = await fetch(database_url, built)
