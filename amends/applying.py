@@ -1,4 +1,8 @@
-"""Applies events to rows in one transaction, and finds those that can't be applied."""
+"""Applies events to rows in one transaction, and finds those that can't be applied.
+
+What the database refuses is what a batch amounts to: a value that a later event of the same batch takes back is never
+sent, so nobody refuses it.
+"""
 
 from __future__ import annotations
 
