@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from psycopg import Error as PgError
 from psycopg.rows import class_row
 from pydantic import BaseModel
 
 from amends.database import conninfo
-from amends.errors import InvalidInput, NothingToDo
+from amends.errors import InvalidInput, NothingToDo, ServerFailed
 from amends.records import Position
 
 __all__ = ["DeadLetter", "ProjectionOperator", "ProjectionStatus", "open_operator"]
@@ -209,6 +209,13 @@ async def open_operator(url: str) -> AsyncIterator[ProjectionOperator]:
 
     Args:
         url: a login that may act as the projector.
+
+    Raises:
+        ServerFailed: nobody answers there, or the login may not do that.
     """
-    async with await AsyncConnection.connect(conninfo(url, "projector"), autocommit=True) as connection:
+    try:
+        connection = await AsyncConnection.connect(conninfo(url, "projector"), autocommit=True)
+    except OperationalError as error:
+        raise ServerFailed(f"PostgreSQL does not let us in: {str(error).strip()}. See AMENDS_DATABASE_URL") from error
+    async with connection:
         yield ProjectionOperator(connection)
