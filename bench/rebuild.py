@@ -1,8 +1,8 @@
 """Rebuilds every read model of the shop: `python -m bench.rebuild [--events 1000000] [--batch 200] [--json]`.
 
 A real PostgreSQL in a temporary folder is filled with orders, each of them a copy of one real story. Every read model
-is first made by a replay in small batches, then rebuilt, one after the other, while orders go on being written, followed
-and read. The rebuild compares its rows with those of the replay; a reader looks all the while whether rows go missing.
+is first made by a replay in small batches, then rebuilt, one after the other, while orders go on being written,
+followed and read. The rebuild compares its rows with those of the replay; a reader looks all the while whether rows go missing.
 """
 
 from __future__ import annotations
@@ -220,7 +220,8 @@ async def _measure(url: str, events: int, batch: int, console: Console) -> list[
                     done = await rebuild(each, url, request)
                     took = perf_counter() - begun
                     assert done.report is not None
-XX                    rows, equal = sum(table.new_rows for table in done.report.tables), done.outcome == "swapped"
+                    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+                    rows, equal = sum(table.new_rows for table in done.report.tables), done.outcome == "swapped"
                     figures.append(Figures(each.name, there, replays[each.name], took, there / took, rows, equal, peak))
                     progress.advance(task)
     return figures
