@@ -1,17 +1,37 @@
-"""Folds a batch of the feed into what it does to a projection's rows."""
+"""Folds a batch of the feed into what it does to a projection's rows, and sorts out what can't be applied."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from psycopg import Error as PgError
 
 from amends.changes import Rows
-from amends.errors import UnreadableBatch
+from amends.errors import Broken, UnreadableBatch
 from amends.feed import Row
 from amends.projection import Projection
 from amends.records import Position
 
-__all__ = ["Batch", "fold"]
+__all__ = ["Batch", "Letter", "fold", "sort_out", "told"]
+
+MANY_KEYS = 10
+"""When an event of some name fails for as many keys in one batch and for none succeeds, the code is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An event that is to be parked.
+
+    Args:
+        row: the event.
+        key: whose rows it touches.
+        error: why it can't be applied; None when it only waits behind another one of its key.
+    """
+
+    row: Row
+    key: str
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,35 +40,103 @@ class Batch:
 
     Args:
         rows: what they do.
-        events: how many there are, handled or not.
-        first: position of the first.
-        last: position of the last.
+        letters: those that are parked instead, in order.
     """
 
     rows: Rows
-    events: int
-    first: Position
-    last: Position
+    letters: list[Letter] = field(default_factory=list)
+
+
+def told(error: BaseException) -> str:
+    """An error as it is kept: of the database's own, without the values that it quotes in its details."""
+    text = (error.diag.message_primary or str(error)) if isinstance(error, PgError) else str(error)
+    return f"{type(error).__name__}: {text}"
 
 
 def fold(projection: Projection, found: Sequence[Row]) -> Batch:
-    """What some events, at least one, do to the rows; those that nobody handles are not even decoded.
+    """What some events do to the rows; those that nobody handles are not even decoded.
 
     Raises:
         UnreadableBatch: one can't be read, or its handler failed.
     """
-    rows, handlers = projection.rows(), projection.handlers
+    rows = projection.rows()
     for row in found:
-        handler = handlers.get(row.name)
-        if handler is None:
-            continue
-        try:
-            fact = row.recorded()
-            handler(fact.event, fact, rows)
-        except Exception as error:
-            raise UnreadableBatch(
-                f"Projection {projection.name!r} can't apply {row.name!r} at position {row.position}, version "
-                f"{row.version} of stream {row.stream}: {type(error).__name__}: {error}. Mend its handler or "
-                "upcaster and deploy; the projection goes on from there"
-            ) from error
-    return Batch(rows, len(found), found[0].position, found[-1].position)
+        if row.name in projection.handlers:
+            try:
+                _apply(projection, row, rows)
+            except Exception as error:
+                raise UnreadableBatch(
+                    f"Projection {projection.name!r} can't apply {row.name!r} at position {row.position}, version "
+                    f"{row.version} of stream {row.stream}: {type(error).__name__}: {error}. Mend its handler or "
+                    "upcaster"
+                ) from error
+    return Batch(rows)
+
+
+def sort_out(
+    projection: Projection,
+    found: Sequence[Row],
+    partition: int = 0,
+    blocked: Collection[str] = (),
+    poison: Mapping[Position, str] | None = None,
+) -> Batch:
+    """The same, but what can't be applied is parked, and so are the later events of its key.
+
+    Args:
+        projection: what to do.
+        found: events, in order.
+        partition: only its events count.
+        blocked: keys of which events are parked already.
+        poison: events that are known to fail, and why.
+
+    Raises:
+        Broken: it is no matter of single events.
+    """
+    failing = dict(poison or {})
+    while True:
+        rows, letters, held, known = projection.rows(), [], set(blocked), len(failing)
+        fine: set[str] = set()
+        for row in found:
+            if not projection.takes(row, partition):
+                continue
+            if held or failing:
+                key = projection.key_of(row)
+                if key in held:
+                    letters.append(Letter(row, key, None))
+                    continue
+                if row.position in failing:
+                    held.add(key)
+                    letters.append(Letter(row, key, failing[row.position]))
+                    continue
+            try:
+                _apply(projection, row, rows)
+                fine.add(row.name)
+            except Exception as error:
+                failing[row.position] = told(error)
+                key = projection.key_of(row)
+                held.add(key)
+                letters.append(Letter(row, key, failing[row.position]))
+        if len(failing) == known:  # else again, without the changes that a failing handler has made half
+            _refuse_if_broken(projection, letters, fine)
+            return Batch(rows, letters)
+
+
+def _apply(projection: Projection, row: Row, rows: Rows) -> None:
+    fact = row.recorded()
+    rows.at.position = fact.position
+    projection.handlers[row.name](fact.event, fact, rows)
+
+
+def _refuse_if_broken(projection: Projection, letters: Sequence[Letter], fine: Collection[str]) -> None:
+    keys: dict[str, set[str]] = {}
+    for letter in letters:
+        if letter.error is not None and letter.row.name not in fine:
+            keys.setdefault(letter.row.name, set()).add(letter.key)
+    for name, of in keys.items():
+        if len(of) >= MANY_KEYS:
+            first = next(letter for letter in letters if letter.row.name == name and letter.error is not None)
+            raise Broken(
+                f"Projection {projection.name!r} fails for every {name!r} of {len(of)} keys, so none is parked. The "
+                f"first is at position {first.row.position}, version {first.row.version} of stream {first.row.stream}: "
+                f"{first.error}. Mend its handler or upcaster and deploy; the projection goes on from there"
+            )

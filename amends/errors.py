@@ -25,6 +25,11 @@ AmendsError
 │   ├── Stale                    read models are behind, so the question has no answer yet
 │   ├── Superseded               another holder has moved the checkpoint
 │   ├── UnreadableBatch          an event in the feed can't be read or applied
+│   │   └── Poisoned             that event, found among others
+│   ├── Broken                   so much fails that it is no matter of single events
+│   ├── Incompatible             a view would lose a column that others may count on
+│   ├── NotServed                the views show a version that this code does not have
+│   ├── NothingToDo              what was asked for is not there: no such build, key, or pause
 │   └── NotDelivered             a workflow could not be started or signalled
 └── StartupError                 something needed is missing, taken or already running
     ├── AlreadyRunning           these data already have a holder
@@ -39,10 +44,12 @@ __all__ = [
     "Abandoned",
     "AlreadyRunning",
     "AmendsError",
+    "Broken",
     "CommandIdReused",
     "Conflict",
     "DuplicateMessage",
     "EndedFromOutside",
+    "Incompatible",
     "InvalidInput",
     "MessageError",
     "MessageFromTheFuture",
@@ -50,8 +57,11 @@ __all__ = [
     "NoAnswer",
     "NotDelivered",
     "NotParked",
+    "NotServed",
     "NothingRecorded",
+    "NothingToDo",
     "PastCancelling",
+    "Poisoned",
     "PortTaken",
     "ProjectionError",
     "Refused",
@@ -206,6 +216,35 @@ class Superseded(ProjectionError):
 
 class UnreadableBatch(ProjectionError):
     """An event in the feed can't be read, or its handler failed."""
+
+
+class Poisoned(UnreadableBatch):
+    """An event among others can't be read or applied.
+
+    Args:
+        position: where it stands.
+        error: what its handler, or the database, said.
+    """
+
+    def __init__(self, position: tuple[int, int], error: BaseException) -> None:
+        self.position, self.error = position, error
+        super().__init__(f"The event at {position[0]}:{position[1]} can't be applied: {type(error).__name__}: {error}")
+
+
+class Broken(ProjectionError):
+    """So many events fail that the projection itself must be broken; nothing is parked, it stops."""
+
+
+class Incompatible(ProjectionError):
+    """A view would lose, retype or move a column that somebody may count on."""
+
+
+class NotServed(ProjectionError):
+    """The views show a version of the projection that this code does not have."""
+
+
+class NothingToDo(ProjectionError):
+    """What was asked for is not there: no such projection, build, parked event, or pause."""
 
 
 class NotDelivered(ProjectionError):

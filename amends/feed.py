@@ -8,15 +8,18 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
-from amends.database import Pool
+from amends.database import Connection, Pool
 from amends.messages import Event
 from amends.records import START, Position, Recorded
 
-__all__ = ["Feed", "Row"]
+__all__ = ["COLUMNS", "Feed", "Row", "read"]
 
-READ = """
-select e.xid::text::bigint, e.position, e.stream, e.version, e.event_id, e.name, e.schema_version, e.data::text,
-       e.command_id, e.correlation_id, e.causation_id, e.actor, e.trace, e.recorded_at
+COLUMNS = """e.xid::text::bigint, e.position, e.stream, e.version, e.event_id, e.name, e.schema_version, e.data::text,
+       e.command_id, e.correlation_id, e.causation_id, e.actor, e.trace, e.recorded_at"""
+"""What a `Row` is read from."""
+
+READ = f"""
+select {COLUMNS}
 from amends.events e
 where (e.xid, e.position) > (%s::xid8, %s) and e.xid < pg_snapshot_xmin(pg_current_snapshot())
 order by e.xid, e.position
@@ -95,13 +98,19 @@ class Feed:
         Returns:
             rows in feed order; fewer than `limit` when there are no more, or an open transaction holds the rest back.
         """
-        async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
-            # never a cached plan: one made while the log was short would scan all of it later
-            await cursor.execute(READ, (str(after.xid), after.number, limit), prepare=False)
-            return [Row._make(row) for row in await cursor.fetchall()]
+        async with self._pool.connection() as connection:
+            return await read(connection, after, limit)
 
     async def head(self) -> Position:
         """The position of the last committed event; `START` when there is none."""
         async with self._pool.connection() as connection:
             row = await (await connection.execute(HEAD)).fetchone()
         return Position(*row) if row else START
+
+
+async def read(connection: Connection, after: Position, limit: int) -> list[Row]:
+    """The next events, read within a transaction; arguments and result as for `Feed.read`."""
+    async with connection.cursor(binary=True) as cursor:
+        # never a cached plan: one made while the log was short would scan all of it later
+        await cursor.execute(READ, (str(after.xid), after.number, limit), prepare=False)
+        return [Row._make(row) for row in await cursor.fetchall()]

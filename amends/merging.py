@@ -1,4 +1,4 @@
-"""The one statement that writes a batch to a table of a projection."""
+"""The statements that write a batch to a table of a projection, and read the rows that it derives something from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from amends.columns import Kind
 
-__all__ = ["DIALECT", "merge_statement"]
+__all__ = ["DIALECT", "merge_statement", "read_statement"]
 
 # this style leaves percent signs in SQL alone
 DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
@@ -24,6 +24,12 @@ when matched then {update}
 when not matched and x."!" is not true then insert ({columns}) values ({values})
 """
 """Write a batch to a table: each row says by "!" that it goes, or by "column!" what is done to that column."""
+
+READ = """
+select {keys}, {first}is not null, {values}, {defaults}
+from jsonb_to_recordset(%s::jsonb) as x ({types}) left join {table} as t on {same_key}
+"""
+"""Rows by their keys: the key, whether there is such a row, its values, the values of a new row."""
 
 
 def merge_statement(
@@ -56,6 +62,23 @@ def merge_statement(
         update=f"update set {update}" if update else "do nothing",
         columns=", ".join(f'"{name}"' for name in [*key, *plain]),
         values=", ".join(values),
+    )
+
+
+def read_statement(
+    table: str, columns: Sequence[Column[Any]], kinds: Mapping[str, Kind], types: Mapping[str, str]
+) -> str:
+    """The statement that finds rows by the JSON of their keys; arguments as for `merge_statement`."""
+    key = [column.name for column in columns if column.primary_key]
+    plain = [column for column in columns if column.name not in key]
+    return READ.format(
+        table=f'read_models."{table}"',
+        keys=", ".join(f'x."{name}"' for name in key),
+        first=f't."{key[0]}" ',
+        values=", ".join(f't."{column.name}"' for column in plain) or "null",
+        defaults=", ".join(_default(column) for column in plain) or "null",
+        types=", ".join(f'"{name}" {types[name]}' for name in key),
+        same_key=" and ".join(f't."{name}" = x."{name}"' for name in key),
     )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+from zlib import crc32
 
+from pydantic_core import from_json, to_json
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import NullType
 
 from amends.changes import Rows
+from amends.errors import AmendsError
+from amends.feed import Row
 from amends.handling import handle
 from amends.messages import Event
 from amends.read_tables import ReadTable
@@ -32,13 +36,21 @@ class Projection:
     Args:
         name: of the projection, as `views.projection_status` shows it.
         version: raise it when tables or handlers change; the new version is built beside the old one.
+        partitions: how many followers share the work, each taking the keys that hash to it. A row must belong to one
+            key then, or two of them would change it in no particular order. Another number is another version.
+
+    Raises:
+        TypeError: version or partitions are less than 1.
     """
 
-    def __init__(self, name: str, *, version: int) -> None:
-        self.name, self.version = name, version
+    def __init__(self, name: str, *, version: int, partitions: int = 1) -> None:
+        if version < 1 or partitions < 1:
+            raise TypeError(f"Projection {name!r}: version and partitions begin at 1")
+        self.name, self.version, self.partitions = name, version, partitions
         self.metadata = MetaData()
         self.tables: dict[Table, ReadTable] = {}
         self.handlers: dict[str, Applies[Any]] = {}
+        self.keys: dict[str, str] = {}
         self._views: dict[str, Table] = {}
 
     def table(
@@ -87,21 +99,57 @@ class Projection:
         except KeyError:
             raise TypeError(f"Projection {self.name!r} has no view {name!r}, only {', '.join(self._views)}") from None
 
-    def on(self, event: type[E]) -> Callable[[Applies[E]], Applies[E]]:
+    def on(self, event: type[E], *, key: str | None = None) -> Callable[[Applies[E]], Applies[E]]:
         """Declare what an event does: the function gets event, record and rows, and touches nothing but the rows.
 
         Args:
             event: the class; at most one function for each.
+            key: the field of the event that says whose rows it touches; the event's stream, when not given. When an
+                event of a key can't be applied, later ones of that key wait, and those of other keys go on: so events
+                that touch the same rows are to have the same key.
 
         Raises:
-            TypeError: the event has a function already, or no name.
+            TypeError: the event has a function already, or no name, or no such field.
         """
+        if key is not None and key not in event.model_fields:
+            raise TypeError(f"Projection {self.name!r}: {event.__qualname__} has no field {key!r} to be its key")
 
         def register(handler: Applies[E]) -> Applies[E]:
             handle(f"Projection {self.name!r}", self.handlers, event, handler)
+            if key is not None:
+                self.keys[event.message_name] = key
             return handler
 
         return register
+
+    def key_of(self, row: Row) -> str:
+        """Whose rows an event touches, as text; also of one that can't be read.
+
+        Args:
+            row: as stored; an old version that lacks the field is brought up first.
+        """
+        name = self.keys.get(row.name)
+        if name is None:
+            return row.stream
+        data = from_json(row.data)
+        value = data.get(name) if isinstance(data, dict) else None
+        if value is None:
+            try:
+                value = row.recorded().event.model_dump(mode="json", include={name})[name]
+            except AmendsError:
+                return row.stream
+        return value if isinstance(value, str) else to_json(value).decode()
+
+    def takes(self, row: Row, partition: int) -> bool:
+        """Whether an event is one of a partition's, and handled at all.
+
+        Args:
+            row: the event.
+            partition: which, from 0.
+        """
+        if row.name not in self.handlers:
+            return False
+        return self.partitions == 1 or crc32(self.key_of(row).encode()) % self.partitions == partition
 
     def rows(self) -> Rows:
         """Rows to fold a batch into."""
@@ -110,27 +158,15 @@ class Projection:
     def install(self, connection: Connection) -> None:
         """Create what the database lacks: tables, views, comments, grants, checkpoint.
 
-        While the views show another version, they go on doing so until `publish`.
+        Where the views show another version, they go on doing so until this one is built.
 
         Args:
             connection: of the schema's owner, in a transaction, under the lock that `amends.schema.migrate` takes.
 
         Raises:
+            Incompatible: a view would lose, retype or move a column.
             ProjectionError: a table of this version is there in another shape.
         """
         from amends.installation import install
 
-        install(connection, self.name, self.version, self.metadata, self.tables.values())
-
-    def publish(self, connection: Connection) -> None:
-        """Let the views show this version.
-
-        Args:
-            connection: of the schema's owner, in a transaction.
-
-        Raises:
-            ProjectionError: something else is built upon a view whose columns change.
-        """
-        from amends.installation import publish
-
-        publish(connection, self.tables.values())
+        install(connection, self)

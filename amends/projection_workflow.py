@@ -33,18 +33,20 @@ class ProjectionActivities:
         self._pool = pool
 
     @activity.defn(name="projection.tail")
-    async def project(self, name: str) -> None:
-        """Keep a projection up to date until this worker is told to stop."""
+    async def project(self, part: str) -> None:
+        """Keep a projection, or a partition of it, up to date until this worker is told to stop."""
         from amends.projector import Projector
 
-        if name not in self._projections:
-            raise ProjectionError(f"This worker's app lists no projection {name!r}; deploy one that does, or end this")
-        await tail(Projector(self._projections[name], self._pool, self._url))
+        name, _, partition = part.partition("/")
+        projection = self._projections.get(name)
+        if projection is None or int(partition or 0) >= projection.partitions:
+            raise ProjectionError(f"This worker's app lists no projection {part!r}; deploy one that does, or end this")
+        await tail(Projector(projection, self._pool, self._url, partition=int(partition or 0)))
 
 
 @workflow.defn
 class RunProjection:
-    """Keeps one projection tailing, for ever."""
+    """Keeps one projection tailing, or a partition of it (`name/1` and so on), for ever."""
 
     @workflow.run
     async def run(self, name: str) -> None:
@@ -62,11 +64,12 @@ async def start_projections(client: Client, projections: Iterable[Projection], t
         task_queue: where workers poll.
     """
     for projection in projections:
-        await see_to(
-            client,
-            RunProjection.run,
-            projection.name,
-            id=f"projection-{projection.name}",
-            task_queue=task_queue,
-            summary=f"Read model {projection.name}",
-        )
+        for part in (projection.name, *(f"{projection.name}/{n}" for n in range(1, projection.partitions))):
+            await see_to(
+                client,
+                RunProjection.run,
+                part,
+                id=f"projection-{part}",
+                task_queue=task_queue,
+                summary=f"Read model {part}",
+            )

@@ -17,9 +17,10 @@ from amends.wakeups import POLL
 __all__ = ["BATCH", "Reactor", "install", "react"]
 
 BEGIN = """
-insert into amends.checkpoints (projection, version, xid)
-values (%s, %s, case %s when 'now' then pg_snapshot_xmin(pg_current_snapshot()) else '0' end)
-on conflict do nothing
+insert into amends.checkpoints (projection, version, xid, role)
+values (%s, %s, case %s when 'now' then pg_snapshot_xmin(pg_current_snapshot()) else '0' end, 'served')
+on conflict (projection, version, generation, partition) do update set role = 'served'
+where checkpoints.role <> 'served'
 """
 """Start a process manager at the beginning of the feed or where its readers stand now, unless it has a checkpoint."""
 
@@ -72,7 +73,7 @@ class Reactor(Follower):
         if done:
             async with self._pool.connection() as connection:
                 await self._move(connection, found[done - 1].position, done)
-                await self._moved(connection, found[done - 1].position)
+                await self._moved(connection, found[done - 1].position, done)
         if failed is not None:
             raise failed
 

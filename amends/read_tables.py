@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -15,15 +16,35 @@ from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from amends.columns import NAMES, SET, Op, kind_of
 from amends.errors import InvalidInput
-from amends.merging import DIALECT, merge_statement
+from amends.merging import DIALECT, merge_statement, read_statement
+from amends.physical import defined, physical_name
 
-__all__ = ["ReadTable"]
+__all__ = ["Generation", "ReadTable"]
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,50}")
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One build of a table.
+
+    Args:
+        number: from 1.
+        name: in schema read_models.
+        merge: writes a batch; its one parameter is the JSON of the rows.
+        read: finds rows by the JSON of their keys, and the values that a new row has.
+    """
+
+    number: int
+    name: str
+    merge: str
+    read: str
+
+
 class ReadTable:
     """One table of a projection, `read_models.<name>_v<version>`, behind the view `views.<name>`.
+
+    Built again, the same version has further generations, `read_models.<name>_v<version>_g<generation>`.
 
     Args:
         projection: name of the projection it belongs to.
@@ -52,12 +73,13 @@ class ReadTable:
         view: bool,
     ) -> None:
         self.projection, self.name, self.comment, self.computed, self.view = projection, name, comment, computed, view
+        self.version = version
         self.columns = [item for item in items if isinstance(item, Column)]
         self._check()
         for column in self.columns:
             _settle(column)
         self.table = Table(
-            f"{name}_v{version}",
+            physical_name(name, version, 1),
             metadata,
             *items,
             schema="read_models",
@@ -72,7 +94,26 @@ class ReadTable:
             (op, name): kind.operand(op) for name, kind in self.kinds.items() if name not in self.key for op in kind.sql
         }
         self.types = {column.name: column.type.compile(dialect=DIALECT) for column in self.columns}
-        self.merge = merge_statement(self.table.name, self.columns, self.kinds, self.types)
+        self._generations: dict[int, Generation] = {}
+
+    def generation(self, number: int) -> Generation:
+        """The table as one build of its version: its name, and the statements that write and read it.
+
+        Args:
+            number: which, from 1.
+        """
+        found = self._generations.get(number)
+        if found is None:
+            name = physical_name(self.name, self.version, number)
+            merge, read = (
+                make(name, self.columns, self.kinds, self.types) for make in (merge_statement, read_statement)
+            )
+            found = self._generations[number] = Generation(number, name, merge, read)
+        return found
+
+    def defined(self, number: int) -> Table:
+        """The table of a generation, with its indexes, to create it."""
+        return defined(self.table, self.name, self.generation(number).name)
 
     @property
     def comments(self) -> dict[str, str]:

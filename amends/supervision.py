@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
+
+from amends.errors import NotServed
 
 if TYPE_CHECKING:
     from amends.following import Follower
 
-__all__ = ["keep_following", "see_to", "tail"]
+__all__ = ["elsewhere", "keep_following", "see_to", "tail"]
 
 SILENCE = timedelta(seconds=5)
 """A tailing activity that has not been heard of for this long is started again elsewhere."""
+
+ELSEWHERE = timedelta(seconds=0.5)
+"""How soon an activity that this worker's code is too old for is offered again; by chance to another worker."""
 
 HISTORY_EVENTS = 2_000
 """A supervising workflow begins a fresh history after this many events."""
@@ -42,12 +48,19 @@ async def keep_following(tailing: Callable[[Any, str], Awaitable[None]], name: s
     workflow.continue_as_new(name)
 
 
+def elsewhere(error: NotServed) -> ApplicationError:
+    """The same, so that Temporal offers the activity to another worker soon: this one can't do it."""
+    return ApplicationError(str(error), type=type(error).__name__, next_retry_delay=ELSEWHERE)
+
+
 async def tail(follower: Follower) -> None:
     """Follow the feed until this worker is told to stop; the whole of a tailing activity."""
     stop = asyncio.Event()
     watching = asyncio.create_task(_stop_on_shutdown(stop))
     try:
         await follower.run(stop, lambda position: activity.heartbeat(str(position)))
+    except NotServed as error:
+        raise elsewhere(error) from error
     finally:
         watching.cancel()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from amends.errors import InvalidInput
@@ -36,14 +36,23 @@ class Wakeups:
         self._listener, self._poll = listener, poll
         self._announced = START
         self._look = FIRST_LOOK
+        self.called = False
+        """Whether somebody called by hand: not to say that there are events, but that something is wanted."""
 
-    async def wait(self, at: Position, stop: asyncio.Event, beat: Callable[[Position], None]) -> None:
+    async def wait(
+        self,
+        at: Position,
+        stop: asyncio.Event,
+        beat: Callable[[Position], None],
+        changed: Callable[[], Awaitable[bool]],
+    ) -> None:
         """Return when the feed should be read again, or as soon as `stop` is set.
 
         Args:
             at: where the reader stands, having found nothing after it.
             stop: ends the waiting.
             beat: called every second or so.
+            changed: asked as often; True ends the waiting, as if somebody had called.
         """
         pause = self._poll
         if self._announced > at:
@@ -57,11 +66,15 @@ class Wakeups:
                 self._hear(heard)
                 return
             beat(at)
+            if not stop.is_set() and await changed():
+                self.called = True
+                return
 
     def _hear(self, payload: str) -> None:
         try:
             announced = Position.parse(payload)
         except InvalidInput:  # none after a reconnection; or somebody notifies by hand: look, that is all
+            self.called = True
             return
         if announced > self._announced:
             self._announced, self._look = announced, FIRST_LOOK

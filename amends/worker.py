@@ -29,6 +29,7 @@ from amends.notify import Notifier
 from amends.process import Process
 from amends.process_manager_workflow import ProcessManagerActivities, RunProcessManager, start_process_managers
 from amends.projection_workflow import ProjectionActivities, RunProjection, start_projections
+from amends.rebuild_workflow import RebuildActivities, RebuildProjection, start_rebuilds
 from amends.saga_activities import SagaActivities
 from amends.saga_log import SagaLog
 from amends.settings import Settings
@@ -36,7 +37,7 @@ from amends.store import EventStore
 from amends.sweep import Sweep, SweepActivities, schedule_sweep
 from amends.versioning import deployment_config, follow_current
 
-__all__ = ["open_worker", "run_worker"]
+__all__ = ["open_worker", "run_worker", "start_followers"]
 
 log = structlog.get_logger("amends.worker")
 
@@ -71,9 +72,10 @@ async def open_worker(
         store = EventStore(pool)
         aggregates: list[type[Aggregate[Any, Any]]] = [*app.aggregates, SagaLog]
         handler = CommandHandler(store, aggregates, notifier.poke)
-        followers = max(2, len(app.projections) + len(app.process_managers))
+        followers = max(2, sum(each.partitions for each in app.projections) + len(app.process_managers))
         projector_pool = await stack.enter_async_context(open_pool(url, "projector", followers))
         projecting = ProjectionActivities(app.projections, url, projector_pool)
+        rebuilding = RebuildActivities(app.projections, url)
         delivery = Delivery(client, settings)
         reacting = ProcessManagerActivities(app.process_managers, url, projector_pool, delivery)
         doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each, store)]
@@ -82,7 +84,7 @@ async def open_worker(
         ]
         processes = [definition.name for definition in definitions if definition.name is not None]
         sagas, sweeping = SagaActivities(pool, client), SweepActivities(pool, client, settings.task_queue, processes)
-        lasting = [ExecuteCommand, Compensation, Sweep, RunProjection, RunProcessManager]
+        lasting = [ExecuteCommand, Compensation, Sweep, RunProjection, RunProcessManager, RebuildProjection]
         follow_current(settings, lasting)
         yield Worker(
             client,
@@ -96,6 +98,8 @@ async def open_worker(
                 sagas.child_outcome,
                 sweeping.sweep,
                 projecting.project,
+                rebuilding.build,
+                rebuilding.cancel,
                 reacting.react,
             ],
             interceptors=interceptors,
@@ -106,6 +110,20 @@ async def open_worker(
             max_concurrent_local_activities=200,
             graceful_shutdown_timeout=timedelta(seconds=settings.drain_seconds),
         )
+
+
+async def start_followers(app: App, settings: Settings, client: Client) -> None:
+    """See to it that everything that follows the feed runs, and that raised versions of read models are built.
+
+    Args:
+        app: lists projections and process managers.
+        settings: database and task queue.
+        client: connected to Temporal.
+    """
+    assert settings.database_url is not None
+    await start_projections(client, app.projections, settings.task_queue)
+    await start_process_managers(client, app.process_managers, settings.task_queue)
+    await start_rebuilds(client, app.projections, settings.task_queue, settings.database_url.get_secret_value())
 
 
 async def run_worker(app: App, settings: Settings) -> None:
@@ -123,8 +141,7 @@ async def run_worker(app: App, settings: Settings) -> None:
     async with open_worker(app, settings, client) as worker:
         running = asyncio.create_task(worker.run())
         stopping = asyncio.create_task(stop.wait())
-        await start_projections(client, app.projections, settings.task_queue)
-        await start_process_managers(client, app.process_managers, settings.task_queue)
+        await start_followers(app, settings, client)
         await schedule_sweep(client, settings.task_queue)
         where = {"task_queue": settings.task_queue, "namespace": settings.temporal_namespace}
         log.info("worker_started", **where, deployment=settings.deployment, build_id=settings.build_id)

@@ -19,11 +19,9 @@ from amends.app import App, install
 from amends.connect import connect
 from amends.embedded import EmbeddedPostgres, EmbeddedTemporal, free_port
 from amends.logs import configure_logs
-from amends.process_manager_workflow import start_process_managers
-from amends.projection_workflow import start_projections
 from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
-from amends.worker import open_worker
+from amends.worker import open_worker, start_followers
 from app import app as shop_app
 
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
@@ -111,8 +109,7 @@ def run_worker(settings: Settings) -> RunWorker:
         client = await connect(settings)
         async with open_worker(app, settings, client) as worker:
             running = asyncio.create_task(worker.run())
-            await start_projections(client, app.projections, settings.task_queue)
-            await start_process_managers(client, app.process_managers, settings.task_queue)
+            await start_followers(app, settings, client)
             try:
                 yield worker
             finally:

@@ -15,6 +15,7 @@ from amends.cli.looking import diagram, show, trace
 from amends.cli.people import screen, told_to_people
 from amends.cli.sagas import sagas
 from amends.cli.servers import migrate, up, worker
+from amends.cli.views import views
 from amends.errors import StartupError
 from amends.leaving import leave
 from amends.logs import configure_logs
@@ -53,6 +54,7 @@ def program(settings: Settings) -> typer.Typer:
     for name, function in {**engine, **_of_app(settings)}.items():
         line.command(name)(told_to_people(function))
     line.add_typer(sagas(), name="saga")
+    line.add_typer(views(), name="views")
     return line
 
 

@@ -88,6 +88,11 @@ class ProjectionCase:
 
 def _write(table: ReadTable, rows: dict[Key, Row], key: Key, change: Change) -> None:
     """Do to a row what the statement of `amends.merging` does."""
+    if change.derived:
+        before = rows.get(key)
+        made = before is None or None in change.steps
+        plain = [column for column in table.columns if column.name not in table.key]
+        change.settle(key, before, {str(c.name): _default(table, c) for c in plain} if made else {})
     for step in change.steps:
         if step is None:
             rows.pop(key, None)

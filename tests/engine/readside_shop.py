@@ -85,11 +85,9 @@ def order_list(name: str = "readside_orders", version: int = 1) -> Projection:
     return history
 
 
-def install(url: str, projection: Projection, *, publish: bool = False) -> None:
+def install(url: str, projection: Projection) -> None:
     with owner_engine(url).begin() as owner:
         projection.install(owner)
-        if publish:
-            projection.publish(owner)
 
 
 def context(command_id: str) -> Context:

@@ -5,12 +5,15 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, Numeric, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from amends.changes import Derives
+from amends.errors import InvalidInput
 from amends.projection import Projection
 from tests.engine.readside_shop import install
 
@@ -92,7 +95,7 @@ async def test_given_any_events_and_batches_when_folded_then_the_rows_are_those_
     folding, table = declare(1)
     plain, _ = declare(2)
     install(database_url, folding)
-    install(database_url, plain)
+    install_beside(database_url, plain)
 
     with psycopg.connect(database_url) as connection:
 
@@ -125,8 +128,15 @@ async def test_given_any_events_and_batches_when_folded_then_the_rows_are_those_
 
 
 def send(connection: psycopg.Connection[Any], rows: Any) -> None:
+    for table, keys in rows.reads():
+        rows.settle(table, connection.execute(table.generation(1).read, (keys.decode(),)).fetchall())
     for table, payload in rows.statements():
-        connection.execute(table.merge, (payload.decode(),))
+        connection.execute(table.generation(1).merge, (payload.decode(),))
+
+
+def install_beside(url: str, projection: Projection) -> None:
+    """Only the table of another version: its build has begun."""
+    install(url, projection)
 
 
 def test_given_one_kind_of_operation_for_each_column_when_folded_then_one_statement_a_table() -> None:
@@ -147,3 +157,93 @@ def test_given_operations_that_can_not_be_one_when_folded_then_in_as_many_statem
     assert len(list(rows.statements())) == 1
     rows(table, "a", 1).add(n=1)
     assert len(list(rows.statements())) == 2
+
+
+DERIVED: dict[str, tuple[Derives, str]] = {
+    "n": (lambda row: None if row["n"] is None else row["n"] * 2 + row["l"], "n * 2 + l"),
+    "money": (lambda row: row["money"] and -row["money"], "-money"),
+    "words": (lambda row: f"{row['words']}/{row['n']}", "coalesce(words, 'None') || '/' || coalesce(n::text, 'None')"),
+    "things": (lambda row: row["things"], "things"),
+    "at": (lambda row: row["at"], "at"),
+    "yes": (lambda row: None if row["yes"] is None else not row["yes"], "not yes"),
+}
+"""What is derived from the own row, and the same in SQL."""
+
+DERIVING = st.lists(
+    st.tuples(
+        KEYS,
+        st.lists(
+            st.one_of(operations(), st.tuples(st.just("derive"), st.sampled_from(sorted(DERIVED)), st.none())),
+            min_size=1,
+            max_size=4,
+        ),
+        st.booleans(),
+    ),
+    max_size=20,
+)
+
+
+async def test_given_rows_derived_from_themselves_when_folded_then_as_one_event_at_a_time_by_one_read_a_batch(
+    database_url: str,
+) -> None:
+    folding, table = declare(1)
+    plain, _ = declare(2)
+    install(database_url, folding)
+    install_beside(database_url, plain)
+
+    with psycopg.connect(database_url) as connection:
+
+        @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+        @given(DERIVING)
+        def check(events: list[tuple[tuple[str, int], list[tuple[str, str, Any]], bool]]) -> None:
+            rows = folding.rows()
+            for key, ops, cut in events:
+                change = rows(table, *key)
+                for op in ops:
+                    if op[0] == "derive":
+                        change.derive(**{op[1]: DERIVED[op[1]][0]})
+                        plainly(connection, key, ("touch", "", None))
+                        derived = (
+                            f"update read_models.folding_v2 set {op[1]} = {DERIVED[op[1]][1]} where (k, l) = (%s, %s)"
+                        )
+                        connection.execute(derived.encode(), key)
+                        continue
+                    if op[0] == "delete":
+                        change.delete()
+                    elif op[0] == "touch":
+                        change.set()
+                    else:
+                        getattr(change, op[0])(**{op[1]: op[2]})
+                    plainly(connection, key, op)
+                if cut:
+                    send(connection, rows)
+                    rows = folding.rows()
+            send(connection, rows)
+            found = [
+                connection.execute(f"select * from read_models.folding_v{v} order by k, l".encode()).fetchall()
+                for v in (1, 2)
+            ]
+            connection.rollback()
+            assert found[0] == found[1]
+
+        check()
+
+
+def test_given_derived_rows_when_folded_then_one_read_and_one_statement_a_table() -> None:
+    projection, table = declare(1)
+    rows = projection.rows()
+    for n in range(30):
+        rows(table, "a", n % 3).add(n=1).derive(words=lambda row: str(row["n"])).append(words="!")
+    assert len(list(rows.reads())) == 1
+    [(read, _)] = rows.reads()
+    rows.settle(read, [("a", number, False, *[None] * 7, 7, None, None, "", [], None, True) for number in range(3)])
+    [(_, payload)] = rows.statements()
+    assert payload.count(b'"words":"17!"') == 3
+
+
+def test_given_a_derivation_of_no_column_or_of_the_key_when_made_then_named() -> None:
+    projection, table = declare(1)
+    with pytest.raises(InvalidInput, match="no such column"):
+        projection.rows()(table, "a", 1).derive(colour=lambda row: 1)
+    with pytest.raises(InvalidInput, match="is the key"):
+        projection.rows()(table, "a", 1).derive(k=lambda row: "b")

@@ -1,0 +1,214 @@
+"""Rebuilds projections durably, by a workflow each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from temporalio import activity, workflow
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.workflow import ActivityCancellationType
+
+from amends.errors import Incompatible, NothingToDo, NotServed
+from amends.rebuild_request import RebuildRequest, Rebuilt, Who
+from amends.supervision import elsewhere
+
+if TYPE_CHECKING:
+    from amends.projection import Projection
+
+__all__ = ["RebuildActivities", "RebuildProjection", "rebuild_id", "start_rebuild", "start_rebuilds"]
+
+SILENCE = timedelta(seconds=10)
+"""A build that has not been heard of for this long is taken on elsewhere."""
+
+BEAT = 1.0
+"""Seconds between two signs of life."""
+
+AT_A_TIME = 2
+"""Most builds that one worker runs at a time, for its other work goes on."""
+
+SERVED = "select projection, version from amends.checkpoints where role = 'served' and partition = 0"
+"""What is served."""
+
+
+class RebuildActivities:
+    """Builds projections; built anew by every worker.
+
+    Args:
+        projections: those that the app lists.
+        url: of the database; its login owns the schema.
+    """
+
+    def __init__(self, projections: Sequence[Projection], url: str) -> None:
+        self._projections = {projection.name: projection for projection in projections}
+        self._url = url
+        self._turns = asyncio.Semaphore(AT_A_TIME)
+
+    @activity.defn(name="projection.rebuild")
+    async def build(self, request: RebuildRequest) -> Rebuilt:
+        """Build, catch up, verify and swap."""
+        from amends.rebuilding import rebuild
+
+        projection = self._projections.get(request.name)
+        if projection is None or projection.version < request.version:
+            has = "does not list it" if projection is None else f"has version {projection.version}"
+            raise elsewhere(
+                NotServed(
+                    f"Version {request.version} of projection {request.name!r} is to be built, and this worker's code "
+                    f"{has}; a worker that has it takes it on"
+                )
+            )
+        async with _beating(), self._turns:
+            try:
+                return await _unless_shut_down(rebuild(projection, self._url, request))
+            except (Incompatible, NothingToDo) as error:
+                raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
+
+    @activity.defn(name="projection.cancel_rebuild")
+    async def cancel(self, name: str, who: Who) -> bool:
+        """Drop the build that is under way; False when there is none."""
+        from amends.swapping import cancel_build
+
+        try:
+            await asyncio.to_thread(cancel_build, self._url, name, who.actor, who.reason)
+        except NothingToDo:
+            return False
+        return True
+
+
+@workflow.defn
+class RebuildProjection:
+    """Rebuilds one projection: beside the one that is served, which it replaces when it has caught up."""
+
+    def __init__(self) -> None:
+        self._cancelled_by: Who | None = None
+
+    @workflow.run
+    async def run(self, request: RebuildRequest) -> Rebuilt:
+        """Build, catch up, verify and swap; or clear up, when somebody cancels it."""
+        workflow.set_current_details(
+            f"Rebuilds the read model **{request.name}** for {request.actor}: {request.reason}. Readers see the old "
+            "one until the new one has caught up."
+        )
+        building = workflow.start_activity_method(
+            RebuildActivities.build,
+            request,
+            start_to_close_timeout=timedelta(days=365),
+            heartbeat_timeout=SILENCE,
+            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=request.name,
+        )
+        try:
+            await workflow.wait_condition(lambda: building.done() or self._cancelled_by is not None)
+        except asyncio.CancelledError:
+            self._cancelled_by = Who(actor="Temporal", reason="the workflow was cancelled")
+        if self._cancelled_by is None:
+            return await building
+        # the tables first: the builder hears of that at once, and of a cancellation only by its next heartbeat
+        await self._drop(request.name, self._cancelled_by)
+        building.cancel()
+        try:
+            return await building  # it was done already
+        except ActivityError:
+            await self._drop(request.name, self._cancelled_by)  # if it had not even begun before
+            return Rebuilt(outcome="cancelled", version=request.version, generation=0)
+
+    async def _drop(self, name: str, who: Who) -> None:
+        await workflow.execute_activity_method(
+            RebuildActivities.cancel,
+            args=[name, who],
+            start_to_close_timeout=timedelta(minutes=1),
+            retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),
+        )
+
+    @workflow.signal
+    def cancel(self, who: Who) -> None:
+        """Stop it and drop what is built."""
+        self._cancelled_by = who
+
+
+def rebuild_id(name: str, task_queue: str) -> str:
+    """Id of the workflow that rebuilds a projection."""
+    return f"rebuild-{name}@{task_queue}"
+
+
+async def start_rebuild(
+    client: Client, request: RebuildRequest, task_queue: str
+) -> WorkflowHandle[RebuildProjection, Rebuilt]:
+    """Start a rebuild, or find the one that runs.
+
+    Args:
+        client: connected to Temporal.
+        request: what is wanted.
+        task_queue: where workers poll.
+    """
+    return await client.start_workflow(
+        RebuildProjection.run,
+        request,
+        id=rebuild_id(request.name, task_queue),
+        task_queue=task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=f"Rebuild {request.name}",
+    )
+
+
+async def start_rebuilds(client: Client, projections: Iterable[Projection], task_queue: str, url: str) -> None:
+    """Start a rebuild of every projection whose code has a higher version than what the views show.
+
+    Args:
+        client: connected to Temporal.
+        projections: those that the app lists.
+        task_queue: where workers poll.
+        url: of the database.
+    """
+    from psycopg import AsyncConnection
+
+    from amends.database import conninfo
+
+    async with await AsyncConnection.connect(conninfo(url, "projector"), autocommit=True) as connection:
+        served: dict[str, int] = dict(await (await connection.execute(SERVED)).fetchall())
+    for projection in projections:
+        shown = served.get(projection.name)
+        if shown is not None and shown < projection.version:
+            reason = f"version raised from {shown} to {projection.version}"
+            request = RebuildRequest(
+                name=projection.name, version=projection.version, actor="amends", reason=reason, auto=True
+            )
+            await start_rebuild(client, request, task_queue)
+
+
+async def _unless_shut_down(building: Coroutine[Any, Any, Rebuilt]) -> Rebuilt:
+    """Leave off as soon as the worker is told to stop, rather than keep it from stopping; another one goes on."""
+    tasks = asyncio.create_task(building), asyncio.create_task(activity.wait_for_worker_shutdown())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise elsewhere(NotServed("This worker stops; another one goes on building"))
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    """Give signs of life while the block runs."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(BEAT)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)

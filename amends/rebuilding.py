@@ -1,0 +1,164 @@
+"""Rebuilds a projection: build beside, catch up, verify, swap; whatever dies meanwhile, it goes on from there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+
+import structlog
+from psycopg import DataError, IntegrityError
+from psycopg.types.json import Jsonb
+
+from amends.building import Builder, bulk_url, index
+from amends.database import Connection, Pool, open_pool
+from amends.errors import NothingToDo, Poisoned
+from amends.feed import Feed
+from amends.installation import NOTE, begin_build
+from amends.projection import Projection
+from amends.projector import BATCH
+from amends.rebuild_request import RebuildRequest, Rebuilt, Report
+from amends.records import Position
+from amends.schema import owner_engine
+from amends.swapping import swap
+from amends.verifying import compare, served_at
+
+__all__ = ["rebuild"]
+
+log = structlog.get_logger("amends.projections")
+
+CLOSE = 1.0
+"""Seconds that the last round of catching up may take; then the rest is done while what is served stands still."""
+
+ROUNDS = 20
+"""Most rounds of catching up; who writes faster than a build reads does not want to wait for ever."""
+
+STATE = """
+select built_at is not null, report from amends.generations where projection = %s and version = %s and generation = %s
+"""
+"""How far a build has come."""
+
+REPORT = "update amends.generations set report = %s where projection = %s and version = %s and generation = %s"
+"""Keep a report with the build, for somebody to look at."""
+
+THROTTLE = """
+update amends.checkpoints set throttle = %s where projection = %s and version = %s and generation = %s
+"""
+"""Events a second, at most."""
+
+
+async def rebuild(projection: Projection, url: str, request: RebuildRequest) -> Rebuilt:
+    """Build, catch up, verify and swap; cancel it and call it again, it goes on from there.
+
+    Args:
+        projection: what this code knows of it.
+        url: a login that owns the schema.
+        request: who wants it, why, and how.
+
+    Returns:
+        what came of it; where the rows differ and nobody has accepted that, the build waits for a person.
+
+    Raises:
+        Incompatible: a view would lose or retype a column.
+        Superseded: the build was cancelled.
+        Broken: so much fails that the projection itself must be broken.
+    """
+    began, name, version = monotonic(), projection.name, projection.version
+    async with open_pool(bulk_url(url), "projector", 2 + 2 * projection.partitions) as pool:
+        generation = await _begun(pool, projection, url, request)
+        if generation is None:
+            return Rebuilt(outcome="nothing", version=version, generation=0)
+        if request.throttle is not None:
+            async with pool.connection() as connection:
+                await connection.execute(THROTTLE, (request.throttle, name, version, generation))
+        builders = [Builder(projection, pool, url, partition=n) for n in range(projection.partitions)]
+        events = await _caught_up(pool, projection, builders)
+        built, _ = await _state(pool, projection, generation)
+        if not built:
+            await index(url, projection, generation)
+            events += await _caught_up(pool, projection, builders)
+
+        async def level(positions: list[Position]) -> None:
+            own = positions if len(positions) == len(builders) else [max(positions)] * len(builders)
+            await asyncio.gather(*(builder.up_to(at) for builder, at in zip(builders, own, strict=True)))
+
+        report = await compare(pool, projection, generation, level)
+        done = Rebuilt(outcome="swapped", version=version, generation=generation, events=events, report=report)
+        if not report.agrees and not request.accept:
+            await _keep(pool, projection, generation, request, report)
+            return done.model_copy(update={"outcome": "differs"})
+
+        async def finish(connection: Connection, until: Position) -> None:
+            for builder in builders:
+                await builder.find()
+                await builder.within(connection, until)
+
+        detail = report.model_dump(mode="json") | {"seconds": round(monotonic() - began, 1), "events": events}
+        while True:
+            try:
+                await swap(url, name, (version, generation), finish, request.actor, request.reason, detail)
+                break
+            except (DataError, IntegrityError, Poisoned) as error:
+                log.warning("swap_meets_poison", projection=name, error=str(error))
+                await _caught_up(pool, projection, builders)
+        log.info("projection_swapped", projection=name, version=version, generation=generation, events=events)
+        return done
+
+
+async def _begun(pool: Pool, projection: Projection, url: str, request: RebuildRequest) -> int | None:
+    """The generation to build: the one under way, or a new one, also where the last one differs and nobody likes it."""
+
+    def begin(fresh: bool) -> int | None:
+        with owner_engine(url).begin() as connection:
+            return begin_build(
+                connection,
+                projection,
+                request.actor,
+                request.reason,
+                auto=request.auto,
+                fresh=fresh,
+                throttle=request.throttle,
+            )
+
+    generation = await asyncio.to_thread(begin, False)
+    if generation is not None:
+        _, report = await _state(pool, projection, generation)
+        if report is not None and not request.accept:
+            generation = None if request.auto else await asyncio.to_thread(begin, True)
+    return generation
+
+
+async def _state(pool: Pool, projection: Projection, generation: int) -> tuple[bool, dict[str, object] | None]:
+    async with pool.connection() as connection:
+        key = (projection.name, projection.version, generation)
+        row = await (await connection.execute(STATE, key)).fetchone()
+    if row is None:
+        raise NothingToDo(f"Projection {projection.name!r}: generation {generation} is gone; the build was cancelled")
+    return row[0], row[1]
+
+
+async def _caught_up(pool: Pool, projection: Projection, builders: Sequence[Builder]) -> int:
+    """Follow what is served, or the feed where that is an older version, until little is left; returns the events."""
+    feed, events = Feed(pool), 0
+    for _ in range(ROUNDS):
+        async with pool.connection() as connection:
+            version, _, positions = await served_at(connection, projection.name)
+        if version == projection.version and len(positions) == len(builders):
+            targets = positions  # to be compared with it, the build must not be ahead of it
+        else:
+            targets = [await feed.head()] * len(builders)
+        began = monotonic()
+        done = await asyncio.gather(*(builder.up_to(at) for builder, at in zip(builders, targets, strict=True)))
+        events += max(done)
+        if max(done) <= BATCH or monotonic() - began < CLOSE:
+            break
+    return events
+
+
+async def _keep(pool: Pool, projection: Projection, generation: int, request: RebuildRequest, report: Report) -> None:
+    told = Jsonb(report.model_dump(mode="json"))
+    key = (projection.name, projection.version, generation)
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(REPORT, (told, *key))
+        await connection.execute(NOTE, (*key, "differs", request.actor, request.reason, told))
+    log.error("rebuild_differs", projection=projection.name, version=projection.version, generation=generation)

@@ -1,0 +1,187 @@
+"""The status of a projection says what is wrong with it, and never that it is well when nobody follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from amends.app import App
+from amends.database import Pool, open_pool
+from amends.errors import NothingToDo
+from amends.projection_operator import ProjectionOperator, ProjectionStatus, open_operator
+from amends.projector import Projector
+from tests.conftest import RunWorker
+from tests.engine.bells import doorman
+from tests.engine.readside_shop import Placed, append, connect, fetch, install, order_list, running, until
+
+NAME = "readside_orders"
+WHO = ("Grace", "the disk is full")
+MANY = """
+insert into amends.events (stream, version, name, schema_version, data, correlation_id, causation_id, command_id, actor)
+select 's', n, 'readside.noise', 1, '{}', 'c', 'c', n::text, 'a' from generate_series(1, 10500) n
+"""
+A_MINUTE_LATER = """
+create or replace function amends.oldest_writer(out pid integer, out application text, out seconds float8)
+returns setof record language sql security definer set search_path = pg_catalog as $$
+    select a.pid, a.application_name, extract(epoch from clock_timestamp() - a.xact_start)::float8 + 60
+    from pg_stat_activity a
+    where a.backend_xid is not null and a.pid <> pg_backend_pid() and a.application_name = 'nightly' limit 1 $$
+"""
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with open_pool(database_url, "projector", 4) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def operator(database_url: str) -> AsyncIterator[ProjectionOperator]:
+    async with open_operator(database_url) as operator:
+        yield operator
+
+
+async def status(operator: ProjectionOperator) -> ProjectionStatus:
+    [found] = await operator.status(NAME)
+    return found
+
+
+async def healthy(operator: ProjectionOperator) -> bool:
+    return (await status(operator)).healthy
+
+
+async def sql(url: str, statement: str, *parameters: Any) -> None:
+    async with connect(url) as connection:
+        await connection.execute(statement.encode(), parameters or None)
+
+
+async def test_given_a_projection_nobody_follows_when_asked_then_not_healthy_until_somebody_does(
+    database_url: str, pool: Pool, operator: ProjectionOperator
+) -> None:
+    install(database_url, order_list())
+    new = await status(operator)
+    assert (new.state, new.served, new.healthy) == ("live", True, False)
+    assert new.problem == "nobody has followed it yet: does a worker of its version run?"
+    async with running(Projector(order_list(), pool, database_url)):
+        await until(lambda: healthy(operator))
+    # when: its follower has died a while ago
+    await sql(database_url, "update amends.checkpoints set beat_at = beat_at - interval '16 s'")
+    dead = await status(operator)
+    assert not dead.healthy
+    assert dead.problem is not None
+    assert dead.problem.startswith("nobody follows it: the last sign of life was 1")
+    with pytest.raises(NothingToDo, match="no projection 'nothing'"):
+        await operator.status("nothing")
+
+
+async def test_given_an_idle_follower_when_time_passes_then_it_gives_signs_of_life_all_the_same(
+    database_url: str, pool: Pool, operator: ProjectionOperator
+) -> None:
+    install(database_url, order_list())
+    async with running(Projector(order_list(), pool, database_url, poll=600)):
+        await until(lambda: healthy(operator))
+        await sql(database_url, "update amends.checkpoints set beat_at = beat_at - interval '1 day'")
+        await until(lambda: healthy(operator), 8)
+
+
+async def test_given_events_not_read_yet_when_asked_then_counted_and_their_age_told(
+    database_url: str, pool: Pool, operator: ProjectionOperator
+) -> None:
+    install(database_url, order_list())
+    async with connect(database_url) as connection:
+        at = await append(connection, "order-o1", 0, *(Placed(order_id="o1", total=n) for n in range(7)))
+    behind = await status(operator)
+    assert behind.lag_events == 7
+    assert 0 < behind.lag_seconds < 60
+    await Projector(order_list(), pool, database_url).catch_up(at)
+    there = await status(operator)
+    assert (there.lag_events, there.lag_seconds, there.events, there.position) == (0, 0, 7, at.number)
+
+
+async def test_given_more_events_than_are_counted_when_asked_then_at_the_bound(
+    database_url: str, operator: ProjectionOperator
+) -> None:
+    install(database_url, order_list())
+    await sql(database_url, MANY)
+    assert (await status(operator)).lag_events == 10_000
+
+
+async def test_given_a_long_transaction_when_the_feed_stands_still_then_it_is_named(
+    database_url: str, pool: Pool, operator: ProjectionOperator
+) -> None:
+    install(database_url, order_list())
+    await sql(database_url, A_MINUTE_LATER)
+    async with running(Projector(order_list(), pool, database_url)):
+        await until(lambda: healthy(operator))
+        async with connect(f"{database_url} application_name=nightly", autocommit=False) as long:
+            await long.execute("select pg_current_xact_id()")
+            held = await status(operator)
+            pid = long.info.backend_pid
+            assert not held.healthy
+            assert held.problem is not None
+            assert held.problem.startswith(
+                f"the feed stands still: process {pid} (nightly) has a transaction open for 6"
+            )
+            await long.rollback()
+        await until(lambda: healthy(operator))
+
+
+async def test_given_a_pause_when_events_come_then_none_is_applied_until_it_is_resumed_whatever_restarts(
+    database_url: str, pool: Pool, operator: ProjectionOperator
+) -> None:
+    install(database_url, order_list())
+
+    async def place(n: int) -> None:
+        async with connect(database_url) as connection:
+            await append(connection, f"order-o{n}", 0, Placed(order_id=f"o{n}", total=1))
+
+    async def shown(number: int) -> bool:
+        return await fetch(database_url, "select count(*) from views.readside_order") == [(number,)]
+
+    async with running(Projector(order_list(), pool, database_url, poll=0.01)) as beats:
+        await place(1)
+        await until(lambda: shown(1))
+        # when
+        await operator.pause(NAME, *WHO)
+        await place(2)
+        seen = len(beats.positions)
+        await beats.until(lambda b: len(b.positions) > seen + 2)  # it is alive, and looks
+        # then
+        assert await shown(1)
+        paused = await status(operator)
+        assert (paused.state, paused.healthy) == ("paused", False)
+        assert paused.problem == "paused by Grace: the disk is full"
+    # and: after a restart
+    async with running(Projector(order_list(), pool, database_url, poll=0.01)) as beats:
+        await beats.until(lambda b: len(b.positions) > 2)
+        assert await shown(1)
+        # when
+        await operator.resume(NAME, *WHO)
+        # then
+        await until(lambda: shown(2), 3)
+        await until(lambda: healthy(operator))
+    with pytest.raises(NothingToDo, match="is not paused"):
+        await operator.resume(NAME, *WHO)
+    with pytest.raises(NothingToDo, match="no projection nothing"):
+        await operator.pause("nothing", *WHO)
+    log = "select action, actor, reason from views.projection_log order by number"
+    assert await fetch(database_url, log) == [("pause", *WHO), ("resume", *WHO)]
+
+
+async def test_given_a_worker_when_asked_then_projections_and_process_managers_are_healthy(
+    database_url: str, operator: ProjectionOperator, run_worker: RunWorker
+) -> None:
+    from amends.app import install as install_app
+
+    app = App(projections=[order_list()], process_managers=[doorman("greeting")])
+    await asyncio.to_thread(install_app, app, database_url)
+    async with run_worker(app):
+
+        async def well() -> bool:
+            found = {one.projection: one for one in await operator.status() if one.projection in (NAME, "greeting")}
+            return len(found) == 2 and all(one.healthy and one.served and one.state == "live" for one in found.values())
+
+        await until(well)
