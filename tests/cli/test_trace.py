@@ -128,12 +128,15 @@ async def test_given_an_order_when_traced_then_its_steps_events_and_readers_are_
     assert led[PLACE] == [("order.placed", 1)]
     assert led["complete the order"] == [("order.completed", 2)]
     [placed] = steps[1]["led"]
-    assert placed["read"] == ["order_history"]
+    assert placed["read"] == ["order_history", "sales"]
     assert placed["unread"] == []
     [reserved] = steps[5]["led"]
-    assert set(reserved["read"]) == {"order_history", "inventory_levels", "leasing"}
+    assert set(reserved["read"]) == {
+        *("order_history", "inventory_levels", "inventory_movements", "product_catalog"),
+        "leasing",
+    }
     readers = {reader[0]: reader for reader in told["readers"]}
-    assert {"order_history", "inventory_levels", "directory", "leasing", "replenishing"} <= readers.keys()
+    assert {"order_history", "inventory_levels", "sales", "leasing", "replenishing"} <= readers.keys()
     assert all(reader[2] >= reserved["position"] for reader in readers.values())
 
 
