@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from psycopg import Connection, sql
+from psycopg import Connection, NotSupportedError, ProgrammingError, sql
 from psycopg import errors as pg
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy import Connection as OwnerConnection
@@ -31,7 +31,7 @@ where attrelid = 'pg_temp.amends_probe'::regclass and attnum > 0 order by attnum
 """The columns it has."""
 
 ELSEWHERE = """
-select distinct d.refobjid::regclass::text
+select distinct t.relnamespace::regnamespace || '.' || t.relname
 from pg_depend d
 join pg_rewrite r on r.oid = d.objid
 join pg_class t on t.oid = d.refobjid
@@ -117,7 +117,7 @@ def _same(driver: Connection[Any], view: DerivedView) -> bool:
     try:
         with driver.transaction():
             driver.execute(sql.SQL(PROBE).format(_select(view)))
-    except (pg.SyntaxErrorOrAccessRuleViolation, pg.FeatureNotSupported) as error:
+    except (ProgrammingError, NotSupportedError) as error:
         raise ProjectionError(f"The SQL of view {view.name!r} is wrong: {str(error).strip()}") from error
     found = [column for (column,) in driver.execute(COLUMNS).fetchall()]
     elsewhere = [relation for (relation,) in driver.execute(ELSEWHERE).fetchall()]
