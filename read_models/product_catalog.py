@@ -37,7 +37,7 @@ catalogue = catalog.table(
     Column("discontinued_at", DateTime(timezone=True), comment="Since when it is no longer sold."),
     Column("words", Text, comment="Its name and SKU as searches see them: small letters and digits, no accents."),
     word_index("product_catalog_by_word", WORDS),
-    trigram_index("product_catalog_by_letters", WORDS),
+    trigram_index("product_catalog_by_letters", "words"),
     comment="One row a product: name, price, how many are available, whether it is sold.",
     computed={
         "in_stock": ("not discontinued and added_at is not null and available > 0", "Whether it can be ordered now."),
