@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -127,7 +128,7 @@ async def test_given_pg_trgm_when_a_large_catalogue_is_searched_then_both_indexe
     assert [row.sku for row in (await search_products(forgiving.ask, "darjiling")).items] == ["TEA-2"]
 
 
-async def explained(past: Past, query: Query[object]) -> str:
+async def explained(past: Past, query: Query[Any]) -> str:
     dialect = PGDialect()  # type: ignore[no-untyped-call]
     compiled = query.statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
     return "\n".join(line for (line,) in await past.sql(f"explain {compiled}"))
