@@ -101,11 +101,11 @@ class Past:
     reader: Reader
     seen: int = field(default=0)
 
-    def happened(self, at: datetime, *events: Event | Sequence[Event]) -> None:
-        """Events, a second after another, are seen by all projections."""
+    def happened(self, at: datetime, *events: Event | Sequence[Event], apart: timedelta = timedelta(seconds=1)) -> None:
+        """Events, one after another, are seen by all projections."""
         flat = [each for event in events for each in ([event] if isinstance(event, Event) else event)]
         rows = [
-            logged(event, self.seen + number, {"recorded_at": at + timedelta(seconds=number - 1)})
+            logged(event, self.seen + number, {"recorded_at": at + (number - 1) * apart})
             for number, event in enumerate(flat, 1)
         ]
         self.seen += len(flat)
