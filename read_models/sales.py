@@ -6,13 +6,18 @@ and the sums are views.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, Date, Index, Text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from amends import Recorded
 from amends.changes import Rows
 from amends.projection import Projection
 from domain.order import GoodsReturned, OrderCompleted, OrderPlaced, ReturnCompleted
 from domain.payment import PaymentRefunded
+from domain.values import PricedLine
 from read_models.days import day_of
 
 __all__ = ["sales"]
@@ -25,18 +30,9 @@ orders = sales.table(
     Column("currency", Text, comment="ISO 4217 currency of the order."),
     Column("total", BigInteger, nullable=False, default=0, comment="Price of all lines, in minor units."),
     Column("sold_on", Date, comment="Day on which it was completed, in the shop's time zone; null until it is."),
+    Column("lines", JSONB, comment="What it is about: sku, units and amount, in minor units, of each product."),
     Index("sales_by_day", "sold_on", "currency", postgresql_include=["total"]),
     comment="One row an order: what it is worth, and the day on which that became revenue.",
-)
-
-lines = sales.table(
-    "sales_lines",
-    Column("order_id", Text, primary_key=True, comment="The order."),
-    Column("sku", Text, primary_key=True, comment="The product."),
-    Column("units", BigInteger, nullable=False, default=0, comment="Pieces ordered."),
-    Column("amount", BigInteger, nullable=False, default=0, comment="Price of these pieces, in minor units."),
-    Index("sales_lines_by_sku", "sku"),
-    comment="One row a product of an order; it counts once the order has a day in views.sales.",
 )
 
 refunds = sales.table(
@@ -56,29 +52,17 @@ returns = sales.table(
     Column("return_id", Text, primary_key=True, comment="The return."),
     Column("currency", Text, comment="ISO 4217 currency of the order."),
     Column("returned_on", Date, comment="Day on which it was completed, in the shop's time zone; null until it is."),
+    Column("lines", JSONB, comment="What came back: sku, units and amount, in minor units, of each product."),
     Index("sales_returns_by_day", "returned_on"),
     comment="One row a return of goods, open and withdrawn ones among them: those have no day.",
-)
-
-return_lines = sales.table(
-    "sales_return_lines",
-    Column("order_id", Text, primary_key=True, comment="The order."),
-    Column("return_id", Text, primary_key=True, comment="The return."),
-    Column("sku", Text, primary_key=True, comment="The product."),
-    Column("units", BigInteger, nullable=False, default=0, comment="Pieces that came back."),
-    Column("amount", BigInteger, nullable=False, default=0, comment="Price of these pieces, in minor units."),
-    Index("sales_return_lines_by_sku", "sku"),
-    comment="One row a product of a return; it counts once the return has a day in views.sales_returns.",
 )
 
 
 @sales.on(OrderPlaced)
 def placed(event: OrderPlaced, fact: Recorded, rows: Rows) -> None:
     """It is known what will be sold, if all goes well."""
-    rows(orders, event.order_id).set(currency=event.total.currency, total=event.total.amount)
-    for line in event.lines:
-        amount = (line.unit_price * line.quantity).amount
-        rows(lines, event.order_id, line.sku).set(units=line.quantity, amount=amount)
+    total, lines = event.total, _lines(event.lines)
+    rows(orders, event.order_id).set(currency=total.currency, total=total.amount, lines=lines)
 
 
 @sales.on(OrderCompleted)
@@ -101,13 +85,17 @@ def refunded(event: PaymentRefunded, fact: Recorded, rows: Rows) -> None:
 @sales.on(GoodsReturned)
 def returned(event: GoodsReturned, fact: Recorded, rows: Rows) -> None:
     """Goods came back; a return that is withdrawn never gets a day."""
-    rows(returns, event.order_id, event.return_id).set(currency=event.amount.currency)
-    for line in event.lines:
-        amount = (line.unit_price * line.quantity).amount
-        rows(return_lines, event.order_id, event.return_id, line.sku).set(units=line.quantity, amount=amount)
+    currency, lines = event.amount.currency, _lines(event.lines)
+    rows(returns, event.order_id, event.return_id).set(currency=currency, lines=lines)
 
 
 @sales.on(ReturnCompleted)
 def return_completed(event: ReturnCompleted, fact: Recorded, rows: Rows) -> None:
     """Their money has gone back."""
     rows(returns, event.order_id, event.return_id).set(returned_on=day_of(fact.recorded_at))
+
+
+def _lines(lines: Sequence[PricedLine]) -> list[dict[str, Any]]:
+    return [
+        {"sku": line.sku, "units": line.quantity, "amount": (line.unit_price * line.quantity).amount} for line in lines
+    ]

@@ -22,12 +22,13 @@ sales_by_product = DerivedView(
     from (
         select sale.sold_on as day, line.sku, sale.currency, 1 as orders, line.units, line.amount as revenue,
                0 as returned_units, 0 as returned_amount
-        from views.sales as sale join views.sales_lines as line on line.order_id = sale.order_id
+        from views.sales as sale
+        cross join lateral jsonb_to_recordset(sale.lines) as line (sku text, units bigint, amount bigint)
         where sale.sold_on is not null
         union all
         select back.returned_on, line.sku, back.currency, 0, 0, 0, line.units, line.amount
         from views.sales_returns as back
-        join views.sales_return_lines as line on line.order_id = back.order_id and line.return_id = back.return_id
+        cross join lateral jsonb_to_recordset(back.lines) as line (sku text, units bigint, amount bigint)
         where back.returned_on is not null
     ) as counted
     group by day, sku, currency
