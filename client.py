@@ -34,7 +34,17 @@ from domain.order import UnknownOrder
 from domain.payment import NotifyPayment
 from domain.replenishment import DeliveryDiffers, RecordDelivery, ReplenishmentEnded, UnknownReplenishment
 from domain.values import Line
-from read_models import directory, order_history
+from read_models import (
+    customers,
+    daily_registrations,
+    inventory_levels,
+    inventory_movements,
+    order_check,
+    order_history,
+    payments_ledger,
+    product_catalog,
+    sales,
+)
 from read_models.order_history import OrderRow
 from workflows.payment import Payment, PaymentMethod
 from workflows.place_order import OrderOutcome, OrderRequest, PlaceOrder
@@ -42,9 +52,21 @@ from workflows.reactions import workflow_of
 from workflows.refund_order import RefundOrder, RefundOutcome, RefundRequest
 from workflows.replenish import Replenish
 
-__all__ = ["OrderRefund", "PaymentNotAwaited", "PlacedOrder", "Shop", "TooLate", "UnknownRefund"]
+__all__ = ["READ_MODELS", "OrderRefund", "PaymentNotAwaited", "PlacedOrder", "Shop", "TooLate", "UnknownRefund"]
 
 T = TypeVar("T")
+
+READ_MODELS = (
+    order_history.history.name,
+    inventory_levels.inventory.name,
+    inventory_movements.movements.name,
+    product_catalog.catalog.name,
+    customers.customers.name,
+    daily_registrations.registrations.name,
+    sales.sales.name,
+    payments_ledger.payments.name,
+)
+"""The projections that keep the shop's views."""
 
 FRESH_WITHIN = 15.0
 """Seconds that a read of this client waits for what the client itself has written."""
@@ -352,7 +374,7 @@ class Shop:
             timeout: seconds.
             projections: names; all of the shop's when none are given.
         """
-        names = projections or (order_history.history.name, "inventory_levels", directory.directory.name)
+        names = projections or READ_MODELS
         return await self.client.at_least(position, names, timeout)
 
     async def require(
@@ -386,11 +408,11 @@ class Shop:
     async def _check(self, request: OrderRequest) -> None:
         """Refuse what can't become an order; a name the views don't know yet is looked up in fresh ones."""
         ask = self.client.query
-        problems = await directory.problems_of_order(ask, request.customer_id, request.lines)
+        problems = await order_check.problems_of_order(ask, request.customer_id, request.lines)
         if problems:
             head = await self.client.reader.head()
-            await self.require(max(head, self.client.seen), projections=[directory.directory.name])
-            problems = await directory.problems_of_order(ask, request.customer_id, request.lines)
+            await self.require(max(head, self.client.seen), projections=order_check.READ_MODELS)
+            problems = await order_check.problems_of_order(ask, request.customer_id, request.lines)
         if problems and not await self._is_placed(request.order_id):
             raise InvalidInput(problems)
 

@@ -15,6 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from amends.aggregate import Aggregate
 from amends.database import Pool
+from amends.derived_views import DerivedView
+from amends.derived_views import install as install_views
 from amends.errors import ServerFailed, StartupError
 from amends.handler import CommandHandler
 from amends.reacting import install as install_manager
@@ -50,6 +52,7 @@ class App:
         activities: builds the objects that implement activity interfaces, from a worker's resources.
         projections: what keeps the read models.
         process_managers: what reacts to events by starting and signalling workflows.
+        views: further views, built on those of the projections; each after those that it stands on.
         search_attributes: business keys shown in Temporal, name → type (Keyword, Int, …).
         install: creates what the app needs in the database besides; called as the schema's owner, again and again.
         commands: further commands of the `amends` command line, name → function.
@@ -60,6 +63,7 @@ class App:
     activities: Callable[[Resources], Sequence[object]] = lambda resources: ()
     projections: Sequence[Projection] = ()
     process_managers: Sequence[ProcessManager] = ()
+    views: Sequence[DerivedView] = ()
     search_attributes: Mapping[str, str] = field(default_factory=dict)
     install: Callable[[Connection], None] = lambda connection: None
     commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
@@ -70,6 +74,11 @@ class App:
             if manager.name in taken:
                 raise TypeError(f"The process manager {manager.name!r} needs a name of its own, for its checkpoint")
             taken.add(manager.name)
+        shown = {table.name for projection in self.projections for table in projection.tables.values()}
+        for view in self.views:
+            if view.name in shown:
+                raise TypeError(f"There is a view {view.name!r} already; the derived one needs a name of its own")
+            shown.add(view.name)
 
 
 def load_app(where: str) -> App:
@@ -113,6 +122,7 @@ def install(app: App, database_url: str) -> None:
             app.install(connection)
             for projection in app.projections:
                 projection.install(connection)
+            install_views(connection, app.views)
             for manager in app.process_managers:
                 install_manager(connection, manager)
     except (DBAPIError, ProgrammingError) as error:

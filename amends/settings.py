@@ -1,12 +1,21 @@
 """Every setting of Amends, read from the environment (`AMENDS_...`) in this one place."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings"]
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # the last for a folder of zones, such as Europe
+        raise ValueError(f"{name!r} is no time zone of the IANA list, such as UTC or Europe/Berlin") from None
+    return name
 
 
 class Settings(BaseSettings):
@@ -39,6 +48,10 @@ class Settings(BaseSettings):
     )
     build_id: str | None = Field(
         None, pattern=r"^[^'\s]+$", description="Version of the code that this worker runs, e.g. a commit."
+    )
+
+    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
+        "UTC", description="IANA time zone in which read models tell one day from the next; a change rebuilds them."
     )
 
     webhook_secret: SecretStr | None = Field(

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, Column, DateTime, Index, Text, select
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Text, select, type_coerce
 
 from amends import Recorded
 from amends.changes import Rows
+from amends.paging import PAGE, Page, between, paged
 from amends.projection import Projection
 from amends.query import Query, many
 from domain.replenishment import ReplenishmentCancelled, ReplenishmentDelivered, ReplenishmentOpened
 from domain.stock import ReorderPointSet, StockCommitted, StockLapsed, StockReceived, StockReleased, StockReserved
 
-__all__ = ["LevelRow", "ReplenishmentRow", "inventory", "levels", "replenishments"]
+__all__ = [
+    "LevelRow",
+    "ReplenishmentRow",
+    "ReplenishmentStatus",
+    "inventory",
+    "level_page",
+    "levels",
+    "replenishment_page",
+    "replenishments",
+]
 
-inventory = Projection("inventory_levels", version=2)
+ReplenishmentStatus = Literal["open", "delivered", "cancelled"]
+
+inventory = Projection("inventory_levels", version=3)
 
 stock = inventory.table(
     "inventory_levels",
@@ -45,7 +58,8 @@ supplies = inventory.table(
     Column("delivered", BigInteger, nullable=False, default=0, comment="Pieces that came."),
     Column("opened_at", DateTime(timezone=True), comment="When it was ordered."),
     Column("ended_at", DateTime(timezone=True), comment="When it was delivered or cancelled."),
-    Index("replenishments_by_sku", "sku", "opened_at"),
+    Index("replenishments_by_time", "opened_at", "replenishment_id"),
+    Index("replenishments_by_sku", "sku", "opened_at", "replenishment_id"),
     comment="One row a replenishment: what was ordered from the supplier, and what became of it.",
 )
 
@@ -144,6 +158,52 @@ def levels(skus: Sequence[str] | None = None) -> Query[list[LevelRow]]:
     """Stock by product; of all products unless some are named."""
     chosen = select(_levels) if skus is None else select(_levels).where(_levels.c.sku.in_(skus))
     return many(chosen.order_by(_levels.c.sku), LevelRow)
+
+
+def level_page(*, low: bool | None = None, limit: int = PAGE, after: str | None = None) -> Query[Page[LevelRow]]:
+    """Stock by product, page by page.
+
+    Args:
+        low: only products of which too few are available, or only the others.
+        limit: most products.
+        after: a page's `next`.
+
+    Raises:
+        InvalidInput: a limit or cursor that can't be one; names it.
+    """
+    found = select(_levels)
+    if low is not None:
+        found = found.where(type_coerce(_levels.c.low, Boolean).is_(low))
+    return paged(found, LevelRow, by=[_levels.c.sku], limit=limit, after=after)
+
+
+def replenishment_page(
+    *,
+    sku: str | None = None,
+    status: ReplenishmentStatus | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = PAGE,
+    after: str | None = None,
+) -> Query[Page[ReplenishmentRow]]:
+    """What was ordered from suppliers, oldest first, page by page.
+
+    Args:
+        sku: of which product.
+        status: in which state.
+        since: ordered then or later.
+        until: ordered before.
+        limit: most replenishments.
+        after: a page's `next`.
+
+    Raises:
+        InvalidInput: a limit, cursor or time that can't be one; names it.
+    """
+    wanted = {"sku": sku, "status": status}
+    found = select(_replenishments).where(*between(_replenishments.c.opened_at, since, until))
+    found = found.where(*(_replenishments.c[name] == value for name, value in wanted.items() if value is not None))
+    by = (_replenishments.c.opened_at, _replenishments.c.replenishment_id)
+    return paged(found, ReplenishmentRow, by=by, limit=limit, after=after)
 
 
 def replenishments(sku: str | None = None) -> Query[list[ReplenishmentRow]]:

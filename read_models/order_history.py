@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Text, func, select
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from amends import Recorded
 from amends.changes import Rows
+from amends.paging import PAGE, Page, between, paged
 from amends.projection import Projection
 from amends.query import Query, first, many
 from domain.order import (
@@ -27,15 +28,20 @@ from domain.stock import StockCommitted, StockConfirmed, StockLapsed, StockRelea
 __all__ = [
     "MoneyRow",
     "OrderRow",
+    "OrderStatus",
     "TimelineRow",
     "history",
     "money",
     "order",
+    "order_page",
     "orders_of",
     "timeline_of",
+    "timeline_page",
 ]
 
-history = Projection("order_history", version=2)
+OrderStatus = Literal["placed", "completed", "cancelled", "refunded"]
+
+history = Projection("order_history", version=3)
 
 orders = history.table(
     "order_history",
@@ -54,7 +60,9 @@ orders = history.table(
     Column("placed_at", DateTime(timezone=True), comment="When it was placed."),
     Column("paid_at", DateTime(timezone=True), comment="When the money was taken."),
     Column("ended_at", DateTime(timezone=True), comment="When it was completed or cancelled."),
-    Index("order_history_by_customer", "customer_id", "placed_at"),
+    Index("order_history_by_time", "placed_at", "order_id"),
+    Index("order_history_by_status", "status", "placed_at", "order_id"),
+    Index("order_history_by_customer", "customer_id", "placed_at", "order_id"),
     comment="One row an order: where it stands, why, how much, when.",
     computed={"seconds": ("extract(epoch from ended_at - placed_at)::float8", "From placed to ended, in seconds.")},
 )
@@ -67,6 +75,7 @@ timeline = history.table(
     Column("event", Text, nullable=False, comment="What happened: the event's name."),
     Column("detail", Text, comment="The fact that matters, in words."),
     Column("actor", Text, nullable=False, comment="On whose behalf."),
+    Index("order_timeline_by_time", "order_id", "at", "position"),
     comment="One row for each thing that happened to an order.",
 )
 
@@ -243,6 +252,57 @@ def orders_of(customer_id: str, limit: int = 50) -> Query[list[OrderRow]]:
     """A customer's latest orders, newest first."""
     mine = select(_orders).where(_orders.c.customer_id == customer_id)
     return many(mine.order_by(_orders.c.placed_at.desc(), _orders.c.order_id).limit(limit), OrderRow)
+
+
+def order_page(
+    *,
+    customer_id: str | None = None,
+    status: OrderStatus | None = None,
+    currency: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = PAGE,
+    after: str | None = None,
+) -> Query[Page[OrderRow]]:
+    """Orders by when they were placed, newest first, page by page.
+
+    Args:
+        customer_id: whose.
+        status: in which state.
+        currency: in which currency.
+        since: placed then or later.
+        until: placed before.
+        limit: most orders.
+        after: a page's `next`.
+
+    Raises:
+        InvalidInput: a limit, cursor or time that can't be one; names it.
+    """
+    wanted = {"customer_id": customer_id, "status": status, "currency": currency}
+    found = select(_orders).where(_placed, *between(_orders.c.placed_at, since, until))
+    found = found.where(*(_orders.c[name] == value for name, value in wanted.items() if value is not None))
+    by = (_orders.c.placed_at, _orders.c.order_id)
+    return paged(found, OrderRow, by=by, descending=True, limit=limit, after=after)
+
+
+def timeline_page(
+    order_id: str, *, event: str | None = None, limit: int = PAGE, after: str | None = None
+) -> Query[Page[TimelineRow]]:
+    """What happened to an order, oldest first, page by page.
+
+    Args:
+        order_id: which order.
+        event: only events of this name.
+        limit: most events.
+        after: a page's `next`.
+
+    Raises:
+        InvalidInput: a limit or cursor that can't be one; names it.
+    """
+    found = select(_timeline).where(_timeline.c.order_id == order_id)
+    if event is not None:
+        found = found.where(_timeline.c.event == event)
+    return paged(found, TimelineRow, by=(_timeline.c.at, _timeline.c.position), limit=limit, after=after)
 
 
 def timeline_of(order_id: str) -> Query[list[TimelineRow]]:

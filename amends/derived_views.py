@@ -1,0 +1,157 @@
+"""Views on views: questions that other views answer between them, documented as those are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import Connection, NotSupportedError, ProgrammingError, sql
+from psycopg import errors as pg
+from sqlalchemy import Column, MetaData, Table
+from sqlalchemy import Connection as OwnerConnection
+from sqlalchemy.types import NullType, TypeEngine
+
+from amends.errors import ProjectionError
+
+__all__ = ["DerivedView", "install"]
+
+_SAFE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+PROBE = "create temp view amends_probe as {}"
+"""The view as it should be, to compare with the one that is."""
+
+SAME = "select pg_get_viewdef('pg_temp.amends_probe'::regclass) = pg_get_viewdef(to_regclass(%s))"
+"""Whether a view is as it should be: replacing it would wait for, and hold up, everybody who reads it."""
+
+COLUMNS = """
+select attname from pg_attribute
+where attrelid = 'pg_temp.amends_probe'::regclass and attnum > 0 order by attnum
+"""
+"""The columns it has."""
+
+ELSEWHERE = """
+select distinct t.relnamespace::regnamespace || '.' || t.relname
+from pg_depend d
+join pg_rewrite r on r.oid = d.objid
+join pg_class t on t.oid = d.refobjid
+where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+  and r.ev_class = 'pg_temp.amends_probe'::regclass and t.oid <> r.ev_class
+  and t.relnamespace <> 'views'::regnamespace
+"""
+"""What it stands on, other than views that people may read."""
+
+UNPROBE = "drop view if exists pg_temp.amends_probe"
+"""Clear up after the comparison."""
+
+MAY_READ = "grant select on {} to amends_reader"
+"""Readers see the views."""
+
+
+class DerivedView:
+    """A view `views.<name>` that is a question to other views in that schema.
+
+    Args:
+        name: of the view.
+        sql: a select from views, each named with its schema.
+        comment: what a row is.
+        columns: every column in the order of the select, with what it means.
+        types: SQL types of those columns that queries compare with something.
+
+    Attributes:
+        table: the view, to write queries on.
+
+    Raises:
+        TypeError: a name can't be one, a comment is missing, or a type is that of no column.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sql: str,
+        *,
+        comment: str,
+        columns: Mapping[str, str],
+        types: Mapping[str, TypeEngine[Any]] | None = None,
+    ) -> None:
+        self.name, self.sql, self.comment, self.columns = name, sql, comment, dict(columns)
+        types = types or {}
+        for each in (name, *columns):
+            if not _SAFE.fullmatch(each):
+                raise TypeError(f"{each!r} in view {name!r}: names are lower-case letters, digits and underscores")
+        missing = [each for each, said in {"the view itself": comment, **columns}.items() if not said]
+        if missing or not columns:
+            raise TypeError(f"Say what it means, by comment= and columns=, in view {name!r}: {', '.join(missing)}")
+        if unknown := types.keys() - columns.keys():
+            raise TypeError(f"View {name!r} has types of columns that it has not: {', '.join(sorted(unknown))}")
+        typed = [Column(column, types.get(column, NullType())) for column in columns]
+        self.table = Table(name, MetaData(), *typed, schema="views")
+
+
+def install(connection: OwnerConnection, views: Sequence[DerivedView]) -> None:
+    """Create or replace views, with comments and grants; those that are as they should be are not touched.
+
+    Args:
+        connection: of the schema's owner, in a transaction.
+        views: each after those that it stands on.
+
+    Raises:
+        ProjectionError: a view's SQL is wrong, stands on more than views, or has other columns than it documents; or
+            somebody else has built upon a view whose columns change.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, Connection)
+    for number, view in enumerate(views):
+        if not _same(driver, view):
+            _show(driver, view, views[number + 1 :])
+        name = sql.Identifier("views", view.name)
+        driver.execute(sql.SQL("comment on view {} is {}").format(name, sql.Literal(view.comment)))
+        for column, comment in view.columns.items():
+            target = sql.Identifier("views", view.name, column)
+            driver.execute(sql.SQL("comment on column {} is {}").format(target, sql.Literal(comment)))
+        driver.execute(sql.SQL(MAY_READ).format(name))
+
+
+def _same(driver: Connection[Any], view: DerivedView) -> bool:
+    """Whether it is there as it should be; on the way, that it can be there at all."""
+    try:
+        with driver.transaction():
+            driver.execute(sql.SQL(PROBE).format(_select(view)))
+    except (ProgrammingError, NotSupportedError) as error:
+        raise ProjectionError(f"The SQL of view {view.name!r} is wrong: {str(error).strip()}") from error
+    found = [column for (column,) in driver.execute(COLUMNS).fetchall()]
+    elsewhere = [relation for (relation,) in driver.execute(ELSEWHERE).fetchall()]
+    same = driver.execute(SAME, (f"views.{view.name}",)).fetchone()
+    driver.execute(UNPROBE)
+    if found != list(view.columns):
+        raise ProjectionError(
+            f"View {view.name!r} has the columns {', '.join(found)}, and documents {', '.join(view.columns)}: name "
+            "each, in this order, with what it means"
+        )
+    if elsewhere:
+        raise ProjectionError(
+            f"View {view.name!r} stands on {', '.join(sorted(elsewhere))}: only what is in schema views keeps its "
+            "columns, and may be read by everybody who may read the view"
+        )
+    return same == (True,)
+
+
+def _show(driver: Connection[Any], view: DerivedView, later: Sequence[DerivedView]) -> None:
+    replace = sql.SQL("create or replace view {} as {}").format(sql.Identifier("views", view.name), _select(view))
+    try:
+        with driver.transaction():
+            driver.execute(replace)
+    except pg.InvalidTableDefinition:  # columns went or moved, which no replacement can do
+        try:
+            for each in (*reversed(later), view):  # the later ones may stand on it, and are made again after it
+                driver.execute(sql.SQL("drop view if exists {}").format(sql.Identifier("views", each.name)))
+        except pg.DependentObjectsStillExist as error:
+            raise ProjectionError(
+                f"The columns of views.{view.name} change, but others are built upon it: "
+                f"{error.diag.message_detail}. Drop those first"
+            ) from error
+        driver.execute(replace)
+
+
+def _select(view: DerivedView) -> sql.SQL:
+    return sql.SQL(view.sql)  # from the application's code, as its tables are

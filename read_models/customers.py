@@ -1,0 +1,80 @@
+"""Customers as they have told of themselves: personal data, which no other read model holds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel
+from sqlalchemy import Column, DateTime, Index, Text, select
+
+from amends import Recorded
+from amends.changes import Rows
+from amends.projection import Projection
+from amends.query import Query, first
+from domain.customer import CustomerRegistered, EmailChanged, LoginRecorded
+from read_models.searching import document, folded, trigram_index, word_index
+
+__all__ = ["CustomerRow", "customer", "customers"]
+
+WORDS = "coalesce(name_words, '') || ' ' || coalesce(email_words, '')"
+
+customers = Projection("customers", version=2)
+
+members = customers.table(
+    "customers",
+    Column("customer_id", Text, primary_key=True, comment="The customer."),
+    Column("registered_at", DateTime(timezone=True), comment="Customer since."),
+    Column("name", Text, comment="What the customer is called. Personal data."),
+    Column("email", Text, comment="Where mail goes. Personal data."),
+    Column("last_login", DateTime(timezone=True), comment="When the customer last logged in; null if never."),
+    Column("name_words", Text, comment="The name as searches see it: small letters, no accents. Personal data."),
+    Column("email_words", Text, comment="The e-mail address as searches see it, likewise. Personal data."),
+    Index("customers_by_time", "registered_at", "customer_id"),
+    word_index("customers_by_word", WORDS),
+    trigram_index("customers_by_letters", WORDS),
+    comment="One row a registered customer. Holds personal data.",
+    computed={
+        "words": (WORDS, "Name and e-mail address as searches see them. Personal data."),
+        "document": (document(WORDS), "What full-text searches find the customer by. Personal data."),
+    },
+)
+
+
+@customers.on(CustomerRegistered)
+def registered(event: CustomerRegistered, fact: Recorded, rows: Rows) -> None:
+    """Somebody has become a customer."""
+    rows(members, event.customer_id).set(
+        registered_at=fact.recorded_at,
+        name=event.name,
+        email=event.email,
+        name_words=folded(event.name),
+        email_words=folded(event.email),
+    )
+
+
+@customers.on(EmailChanged)
+def email_changed(event: EmailChanged, fact: Recorded, rows: Rows) -> None:
+    """Mail goes elsewhere; nothing is left of the old address."""
+    rows(members, event.customer_id).set(email=event.email, email_words=folded(event.email))
+
+
+@customers.on(LoginRecorded)
+def logged_in(event: LoginRecorded, fact: Recorded, rows: Rows) -> None:
+    """A customer has logged in."""
+    rows(members, event.customer_id).greatest(last_login=event.at)
+
+
+class CustomerRow(BaseModel):
+    """That somebody is a customer, without personal data; the rest is in `views.customer_profile`."""
+
+    customer_id: str
+    registered_at: datetime
+
+
+_members = customers.view("customers")
+
+
+def customer(customer_id: str) -> Query[CustomerRow | None]:
+    """One customer, without personal data."""
+    known = select(_members.c.customer_id, _members.c.registered_at)
+    return first(known.where(_members.c.customer_id == customer_id), CustomerRow)

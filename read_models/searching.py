@@ -1,0 +1,127 @@
+"""Searching by words: their beginnings are enough, case and accents don't matter, typos neither where they can't.
+
+Words are folded when they are written and when they are looked for, so the database needs no dictionary. Typos are
+told by trigrams, for which a database needs the extension pg_trgm; where it is not, words have to be spelled right.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Index,
+    Text,
+    and_,
+    cast,
+    false,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import REGCONFIG
+
+from amends.query import Query
+
+__all__ = ["document", "folded", "matching", "trigram_index", "typos_forgiven", "word_index"]
+
+MOST_WORDS = 16
+"""So many words of a question are looked for; what follows them is left out."""
+
+LONGEST_WORD = 100
+"""So many letters of a word are looked for."""
+
+ALIKE = 0.45
+"""How much of its trigrams a word must share with one that it is taken for: one letter wrong in a word of five."""
+
+THERE = "to_regprocedure('word_similarity(text,text)') is not null"
+"""Whether pg_trgm is installed in this database, where its functions are found."""
+
+_SIMPLE: ColumnElement[Any] = cast(literal_column("'simple'"), REGCONFIG)
+
+
+def folded(words: str) -> str:
+    """Words as they are kept and compared: small letters and digits without accents, a blank between words."""
+    small = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", words).casefold())
+    plain = (letter for letter in small if not unicodedata.combining(letter))
+    return " ".join("".join(letter if letter.isalnum() else " " for letter in plain).split())
+
+
+def document(words: str) -> str:
+    """The SQL expression of what the words in an SQL expression are found by."""
+    return f"to_tsvector('simple'::regconfig, {words})"
+
+
+def word_index(name: str, words: str) -> Index:
+    """An index of words, for a table of a projection.
+
+    Args:
+        name: of the index.
+        words: SQL expression of folded words.
+    """
+    return Index(name, text(document(words)), postgresql_using="gin")
+
+
+def trigram_index(name: str, words: str) -> Index:
+    """An index of letters, made where the database has pg_trgm when the table is made; arguments as `word_index`."""
+    index = Index(name, text(f"({words}) gin_trgm_ops"), postgresql_using="gin")
+    return index.ddl_if(callable_=_has_trigrams)
+
+
+def typos_forgiven() -> Query[bool]:
+    """Whether searches in this database can forgive typos."""
+    return Query(select(literal_column(THERE).label("there")), lambda found: bool(found[0]["there"]))
+
+
+def matching(
+    question: str, document: ColumnElement[Any], words: ColumnElement[Any], *, typos: bool
+) -> tuple[ColumnElement[bool], ColumnElement[Any]]:
+    """How rows are found by words, each of which has to be there or begin a word that is.
+
+    Args:
+        question: what somebody has typed; anything at all.
+        document: the column that holds what rows are found by.
+        words: the column of folded words.
+        typos: take a word for one that is spelled alike; the database must be able to, see `typos_forgiven`.
+
+    Returns:
+        the condition, and how well a row fits it: more is better.
+    """
+    wanted = [word[:LONGEST_WORD] for word in folded(question).split()[:MOST_WORDS]]
+    if not wanted:
+        return false(), cast(literal(0.0), Double)
+    fits: ColumnElement[Any] = func.ts_rank(document, _tsquery(wanted, " | "))
+    if not typos:
+        return document.op("@@")(_tsquery(wanted, " & ")), cast(fits, Double)
+    alike = [func.word_similarity(literal(word, Text), words) for word in wanted]
+    for likeness in alike:
+        fits = fits + likeness
+    found = [
+        or_(document.op("@@")(_tsquery([word], "")), and_(_shares_letters(word, words), likeness >= ALIKE))
+        for word, likeness in zip(wanted, alike, strict=True)
+    ]
+    return and_(*found), cast(fits, Double)
+
+
+def _tsquery(wanted: Sequence[str], between: str) -> ColumnElement[Any]:
+    """Folded words are letters and digits only, so that nothing in them means anything to the query."""
+    return func.to_tsquery(_SIMPLE, literal(between.join(f"'{word}':*" for word in wanted), Text))
+
+
+def _shares_letters(word: str, words: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Three letters in a row in common: less than `ALIKE` asks for, but an index finds the rows."""
+    letters = sorted({word[start : start + 3] for start in range(len(word) - 2)})
+    return words.op("~", is_comparison=True)(literal("|".join(letters), Text)) if letters else false()
+
+
+def _has_trigrams(
+    ddl: Any, target: Any, bind: Connection | None, tables: Any = None, state: Any = None, **kwargs: Any
+) -> bool:
+    return bind is not None and bool(bind.scalar(text(f"select {THERE}")))
