@@ -1,16 +1,16 @@
 -- Stands in for the projection engine's own views of the same names and columns.
 drop view views.projection_status;
 create view views.projection_status as
-select c.projection, c.version, 1 as generation, true as served, 'live'::text as state, true as healthy,
+select c.projection, c.version, 1 as generation,
+       not exists (select from amends.checkpoints n where n.projection = c.projection
+                   and (n.xid, n.position, n.version) > (c.xid, c.position, c.version)) as served, 'live'::text as state, true as healthy,
        null::text as problem, c.xid::text::bigint as xid, c.position, c.events,
        (select count(*) from amends.events e where (e.xid, e.position) > (c.xid, c.position)) as lag_events,
        extract(epoch from (select clock_timestamp() - e.recorded_at from amends.events e
            where (e.xid, e.position) > (c.xid, c.position) order by e.xid, e.position limit 1))::float8 as lag_seconds,
        null::float8 as rate, null::text as last_error, null::timestamptz as failed_at, 0::bigint as dead_letters,
        c.updated_at
-from amends.checkpoints c
-where not exists (select from amends.checkpoints n where n.projection = c.projection
-                  and (n.xid, n.position, n.version) > (c.xid, c.position, c.version));
+from amends.checkpoints c;
 comment on view views.projection_status is 'How far each projection and each process manager has read the event log.';
 comment on column views.projection_status.projection is 'Name of the projection or process manager.';
 comment on column views.projection_status.version is 'Version of its read model.';
