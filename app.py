@@ -18,9 +18,7 @@ from domain.product import Product
 from domain.replenishment import Replenishment
 from domain.stock import StockItem
 from examples.demo import demo
-from read_models.directory import directory
-from read_models.inventory_levels import inventory
-from read_models.order_history import history
+from read_models.contents import PROJECTIONS
 from workflows.inventory_reservation import InventoryReservation
 from workflows.lease import ReservationLease
 from workflows.payment import Payment as TakePayment
@@ -50,7 +48,7 @@ app = App(
     aggregates=[Product, StockItem, Replenishment, Customer, Order, Payment],
     workflows=[PlaceOrder, RefundOrder, TakePayment, InventoryReservation, ReservationLease, Replenish],
     activities=activities,
-    projections=[history, inventory, directory],
+    projections=PROJECTIONS,
     process_managers=[leasing, replenishing],
     search_attributes={"OrderId": "Keyword", "CustomerId": "Keyword"},
     install=install,

@@ -35,7 +35,7 @@ __all__ = [
     "timeline_of",
 ]
 
-history = Projection("order_history", version=2)
+history = Projection("order_history", version=3)
 
 orders = history.table(
     "order_history",
@@ -67,6 +67,9 @@ timeline = history.table(
     Column("event", Text, nullable=False, comment="What happened: the event's name."),
     Column("detail", Text, comment="The fact that matters, in words."),
     Column("actor", Text, nullable=False, comment="On whose behalf."),
+    Column(
+        "xid", BigInteger, nullable=False, comment="Transaction of the event: things happened by xid, then position."
+    ),
     comment="One row for each thing that happened to an order.",
 )
 
@@ -186,7 +189,7 @@ def committed(event: StockCommitted, fact: Recorded, rows: Rows) -> None:
 
 def _note(rows: Rows, order_id: str, fact: Recorded, detail: str | None) -> None:
     rows(timeline, order_id, fact.position.number).set(
-        at=fact.recorded_at, event=fact.event.message_name, detail=detail, actor=fact.actor
+        at=fact.recorded_at, event=fact.event.message_name, detail=detail, actor=fact.actor, xid=fact.position.xid
     )
 
 

@@ -7,7 +7,8 @@ from sqlalchemy import select
 from amends.database import Pool, open_pool
 from amends.errors import InvalidInput
 from amends.projector import Projector
-from amends.query import Reader, first, many
+from amends.query import first, many
+from amends.reader import Reader
 from amends.records import START, Position
 from tests.engine.readside_shop import OrderRow, Placed, append, connect, fetch, install, order_list, running, until
 
