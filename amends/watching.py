@@ -59,14 +59,15 @@ class Changes(Generic[R]):
     def after(self, known: Mapping[str, Position]) -> Query[list[R]]:
         """What has happened to several things since, each by a position of its own, oldest first."""
         keys, positions = list(known), list(known.values())
-        since = func.unnest(
+        asked = func.unnest(
             cast(keys, ARRAY(Text)),
             cast([each.xid for each in positions], ARRAY(BigInteger)),
             cast([each.number for each in positions], ARRAY(BigInteger)),
-        ).table_valued(column("key", Text), column("xid", BigInteger), column("number", BigInteger), name="since")
+        ).table_valued(column("key", Text), column("xid", BigInteger), column("number", BigInteger))
+        since = asked.render_derived(name="since")
         view = self.view.c
         new = tuple_(view.xid, view.position) > tuple_(since.c.xid, since.c.number)
-        statement = select(self.view).join(since.render_derived(), (view[self.key] == since.c.key) & new)
+        statement = select(self.view).join(since, (view[self.key] == since.c.key) & new)
         return Query(statement.order_by(view.xid, view.position).limit(MOST), self._read)
 
     def _read(self, found: Sequence[RowMapping | Mapping[str, Any]]) -> list[R]:
