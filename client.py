@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -33,6 +34,7 @@ from amends.query import Query
 from amends.records import START, Position, Receipt
 from amends.settings import Settings
 from amends.sources import Sources
+from amends.watching import patiently
 from domain.order import UnknownOrder
 from domain.payment import NotifyPayment
 from domain.replenishment import DeliveryDiffers, RecordDelivery, ReplenishmentEnded, UnknownReplenishment
@@ -355,7 +357,7 @@ class Shop:
         if await self.client.query(order_changes.end_of(order_id)) is None:
             await self.require(max(await self.client.reader.head(), self.client.seen), projections=TIMELINE)
             await self.status(order_id)
-        while forever or not await self._seen_all(order_id, after):
+        while forever or not await patiently(partial(self._seen_all, order_id, after)):
             for change in await self.client.reader.changes(order_changes.changes, order_id, after, LOOK_AGAIN):
                 after = change.position
                 yield change

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -18,7 +19,7 @@ from amends.listen import FIRST_RETRY, LAST_RETRY
 from amends.query import Query
 from amends.records import Position
 
-__all__ = ["Change", "Changes", "Watching"]
+__all__ = ["Change", "Changes", "Watching", "patiently"]
 
 log = structlog.get_logger("amends.watching")
 
@@ -40,6 +41,7 @@ class Change(BaseModel):
 
 
 R = TypeVar("R", bound=Change)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,22 @@ class Changes(Generic[R]):
 
     def _read(self, found: Sequence[RowMapping | Mapping[str, Any]]) -> list[R]:
         return [self.row.model_validate({**one, "position": (one["xid"], one["position"])}) for one in found]
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask a database until it answers: one that is away is waited for, other errors are the caller's own.
+
+    Args:
+        ask: the question, by a new connection each time.
+    """
+    retry = FIRST_RETRY
+    while True:
+        try:
+            return await ask()
+        except (sa.OperationalError, sa.InterfaceError, sa.TimeoutError) as error:
+            log.warning("watching_interrupted", error=str(error), retry_seconds=retry)
+            await asyncio.sleep(retry)
+            retry = min(2 * retry, LAST_RETRY)
 
 
 @dataclass(eq=False, slots=True)
@@ -131,18 +149,11 @@ class Watching:
 
     async def _look(self) -> None:
         """Until nobody watches; a database that is away is waited for, other errors are the watchers' own."""
-        retry = FIRST_RETRY
         while self._watchers:
             self._woken.clear()
             try:
                 for changes in {watcher.changes for watcher in self._watchers}:
-                    await self._deliver(changes)
-                retry = FIRST_RETRY
-            except (sa.OperationalError, sa.InterfaceError, sa.TimeoutError) as error:
-                log.warning("watching_interrupted", error=str(error), retry_seconds=retry)
-                await asyncio.sleep(retry)
-                retry = min(2 * retry, LAST_RETRY)
-                continue
+                    await patiently(partial(self._deliver, changes))
             except Exception as error:
                 for watcher in self._watchers:
                     if not watcher.found.done():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from pydantic import BaseModel
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 
 from amends.query import Query, first
 from amends.records import Position
@@ -74,5 +74,6 @@ def end_of(order_id: str) -> Query[OrderEnd | None]:
         (cancelled | (sent >= func.jsonb_array_length(_orders.c.lines))).label("sent"),
         latest.c.xid,
         latest.c.position.label("number"),
-    ).where(_orders.c.order_id == order_id, _orders.c.placed_at.is_not(None))
-    return first(statement, OrderEnd)
+    )
+    there = _orders.c.order_id == order_id, _orders.c.placed_at.is_not(None)
+    return first(statement.select_from(_orders.join(latest, true())).where(*there), OrderEnd)
