@@ -216,12 +216,29 @@ async def test_given_a_backlog_larger_than_one_answer_when_watched_then_all_of_i
     database_url: str, pool: Pool, reader: Reader, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("amends.watching.MOST", 3)
+    monkeypatch.setattr("amends.watching.POLL", 1000.0)
     last = START
     for total in range(10):
         last = await orders.place("o1" if total % 2 else "o2", total)
     await Projector(story, pool, database_url).catch_up(last)
     one, two = await asyncio.gather(take(5, watched(reader, "o1")), take(5, watched(reader, "o2")))
     assert [[each.total for each in changes] for changes in (one, two)] == [[1, 3, 5, 7, 9], [0, 2, 4, 6, 8]]
+    # and: who comes late in one answer need not wait until those before ask again
+    for total in range(10, 13):
+        last = await orders.place("o3", total)
+    await Projector(story, pool, database_url).catch_up(await orders.place("o4", 13))
+    asked = (reader.changes(CHANGES, order, START, 60) for order in ("o3", "o4"))
+    assert [[each.total for each in changes] for changes in await asyncio.gather(*asked)] == [[10, 11, 12], [13]]
+
+
+async def test_given_two_who_have_seen_more_and_less_when_they_ask_at_once_then_each_gets_what_is_new_to_it(
+    database_url: str, pool: Pool, reader: Reader, orders: Orders
+) -> None:
+    positions = [await orders.place("o1", total) for total in (1, 2, 3)]
+    await Projector(story, pool, database_url).catch_up(positions[-1])
+    asked = (reader.changes(CHANGES, "o1", after, 60) for after in (START, positions[0], positions[1]))
+    totals = [[each.total for each in changes] for changes in await asyncio.gather(*asked)]
+    assert totals == [[1, 2, 3], [2, 3], [3]]
 
 
 async def test_given_a_slow_watcher_when_much_happens_then_it_gets_all_and_holds_up_nobody(
