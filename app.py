@@ -18,19 +18,7 @@ from domain.product import Product
 from domain.replenishment import Replenishment
 from domain.stock import StockItem
 from examples.demo import demo
-from read_models.customer_orders import customer_orders
-from read_models.customer_profile import customer_profile, customer_search
-from read_models.customers import customers
-from read_models.daily_registrations import registrations
-from read_models.daily_revenue import daily_revenue
-from read_models.inventory_levels import inventory
-from read_models.inventory_movements import movements
-from read_models.inventory_report import inventory_report
-from read_models.order_history import history
-from read_models.payments_ledger import ledger, payments
-from read_models.product_catalog import catalog
-from read_models.sales import sales
-from read_models.sales_by_product import sales_by_product
+from read_models.contents import PROJECTIONS, VIEWS
 from workflows.inventory_reservation import InventoryReservation
 from workflows.lease import ReservationLease
 from workflows.payment import Payment as TakePayment
@@ -60,17 +48,9 @@ app = App(
     aggregates=[Product, StockItem, Replenishment, Customer, Order, Payment],
     workflows=[PlaceOrder, RefundOrder, TakePayment, InventoryReservation, ReservationLease, Replenish],
     activities=activities,
-    projections=[history, inventory, movements, catalog, customers, registrations, sales, payments],
+    projections=PROJECTIONS,
     process_managers=[leasing, replenishing],
-    views=[
-        customer_orders,
-        customer_profile,
-        customer_search,
-        inventory_report,
-        daily_revenue,
-        sales_by_product,
-        ledger,
-    ],
+    views=VIEWS,
     search_attributes={"OrderId": "Keyword", "CustomerId": "Keyword"},
     install=install,
     commands={"demo": demo},

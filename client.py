@@ -5,14 +5,17 @@ Longer than other modules, for it is one class: what a web backend imports is fo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from temporalio.client import (
     RPCError,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
@@ -23,28 +26,22 @@ from temporalio.service import RPCStatusCode
 
 from activities.webhooks import read_webhook
 from amends.client import Client, checked_request_id
-from amends.errors import InvalidInput, NoAnswer, Refused, SagaError, Stale, StartupError
+from amends.errors import InvalidInput, NoAnswer, Refused, SagaError, StartupError
 from amends.freshness import Freshness
 from amends.messages import Command
 from amends.money import Money
 from amends.query import Query
-from amends.records import Position, Receipt
+from amends.records import START, Position, Receipt
 from amends.settings import Settings
+from amends.sources import Sources
+from amends.watching import patiently
 from domain.order import UnknownOrder
 from domain.payment import NotifyPayment
 from domain.replenishment import DeliveryDiffers, RecordDelivery, ReplenishmentEnded, UnknownReplenishment
 from domain.values import Line
-from read_models import (
-    customers,
-    daily_registrations,
-    inventory_levels,
-    inventory_movements,
-    order_check,
-    order_history,
-    payments_ledger,
-    product_catalog,
-    sales,
-)
+from read_models import order_changes, order_check, order_history
+from read_models.contents import PROJECTIONS, VIEWS
+from read_models.order_changes import OrderChange
 from read_models.order_history import OrderRow
 from workflows.payment import Payment, PaymentMethod
 from workflows.place_order import OrderOutcome, OrderRequest, PlaceOrder
@@ -52,24 +49,18 @@ from workflows.reactions import workflow_of
 from workflows.refund_order import RefundOrder, RefundOutcome, RefundRequest
 from workflows.replenish import Replenish
 
-__all__ = ["READ_MODELS", "OrderRefund", "PaymentNotAwaited", "PlacedOrder", "Shop", "TooLate", "UnknownRefund"]
+__all__ = ["OrderRefund", "PaymentNotAwaited", "PlacedOrder", "Shop", "TooLate", "UnknownRefund"]
 
 T = TypeVar("T")
 
-READ_MODELS = (
-    order_history.history.name,
-    inventory_levels.inventory.name,
-    inventory_movements.movements.name,
-    product_catalog.catalog.name,
-    customers.customers.name,
-    daily_registrations.registrations.name,
-    sales.sales.name,
-    payments_ledger.payments.name,
-)
-"""The projections that keep the shop's views."""
-
 FRESH_WITHIN = 15.0
 """Seconds that a read of this client waits for what the client itself has written."""
+
+TIMELINE = "order_timeline"
+"""The view that is watched."""
+
+LOOK_AGAIN = 15.0
+"""Seconds after which whoever watches an order looks whether it is over, though nothing has happened to it."""
 
 
 class TooLate(Refused):
@@ -135,7 +126,7 @@ class Shop:
     @classmethod
     async def connect(cls, settings: Settings | None = None, *, actor: str = "shop") -> Self:
         """Connect, by the settings or the environment; errors as `amends.client.Client.connect`."""
-        return cls(await Client.connect(settings, actor=actor))
+        return cls(await Client.connect(settings, actor=actor, sources=Sources(PROJECTIONS, VIEWS)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -199,8 +190,11 @@ class Shop:
         self.client.saw(outcome.position)
         return outcome
 
-    async def cancel(self, order_id: str) -> None:
-        """Cancel an order in the customer's name; `result` tells when all is undone.
+    async def cancel(self, order_id: str) -> Position:
+        """Cancel an order in the customer's name; `result` tells when all is undone, and how far readers must be then.
+
+        Returns:
+            how far the order had come by then; what is undone comes after it.
 
         Raises:
             TooLate: it is completed or as good as, or has ended already.
@@ -208,13 +202,16 @@ class Shop:
         """
         handle = self.client.temporal.get_workflow_handle_for(PlaceOrder.run, _workflow_id(order_id))
         try:
-            await handle.execute_update(PlaceOrder.cancel)
+            told: Position | None = await handle.execute_update(PlaceOrder.cancel)
         except WorkflowUpdateFailedError as error:
             raise TooLate(order_id=order_id) from error
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND and "completed" in error.message:
                 raise TooLate(order_id=order_id) from error
             raise _unknown(error, order_id) from error
+        position = START if told is None else told  # a worker of an older version says nothing
+        self.client.saw(position)
+        return position
 
     async def refund_order(
         self,
@@ -340,6 +337,31 @@ class Shop:
         self.client.saw(position)
         return position
 
+    async def watch(
+        self, order_id: str, after: Position = START, *, forever: bool = False
+    ) -> AsyncGenerator[OrderChange, None]:
+        """What happens to an order, each thing once, as it happens: `async for change in shop.watch(order_id)`.
+
+        It survives lost connections. To go on elsewhere, or later, begin after the position of the last change.
+
+        Args:
+            order_id: the order.
+            after: where to go on; by default it begins with the first thing that happened.
+            forever: go on when the order is over: its goods may come back. Otherwise it ends once the order is
+                cancelled, or completed with its goods sent, and nothing of it is being returned.
+
+        Raises:
+            UnknownOrder: there is none.
+            Stale: the order is unknown to read models that are behind.
+        """
+        if await self.client.query(order_changes.end_of(order_id)) is None:
+            await self.require(max(await self.client.reader.head(), self.client.seen), projections=TIMELINE)
+            await self.status(order_id)
+        while forever or not await patiently(partial(self._seen_all, order_id, after)):
+            for change in await self.client.reader.changes(order_changes.changes, order_id, after, LOOK_AGAIN):
+                after = change.position
+                yield change
+
     async def status(self, order_id: str) -> OrderRow:
         """Where an order stands, no staler than what this client has done itself.
 
@@ -361,36 +383,58 @@ class Shop:
         Raises:
             Stale: they have not caught up with that in time; `client.query` takes them as they are.
         """
-        await self.require(self.client.seen)
-        return await self.client.query(query)
+        return await self.client.query_own(query, FRESH_WITHIN)
 
     async def at_least(
-        self, position: Position, timeout: float = FRESH_WITHIN, projections: Collection[str] = ()
+        self,
+        position: Position,
+        timeout: float = FRESH_WITHIN,
+        projections: str | Collection[str] = (),
+        *,
+        key: str | None = None,
     ) -> Freshness:
         """Wait until read models show everything up to a position.
 
         Args:
             position: from a receipt, an acceptance or an outcome.
-            timeout: seconds.
-            projections: names; all of the shop's when none are given.
+            timeout: seconds; 0 only looks.
+            projections: names of views or projections, e.g. "order_timeline"; all of the shop's when none are given.
+            key: e.g. an order's id: stale too where events of that order could not be applied, whoever else's could.
+
+        Returns:
+            fresh, or stale and why.
+
+        Raises:
+            InvalidInput: there is no view or projection of that name.
         """
-        names = projections or READ_MODELS
-        return await self.client.at_least(position, names, timeout)
+        return await self.client.at_least(position, projections or _all(), timeout, key)
 
     async def require(
-        self, position: Position, timeout: float = FRESH_WITHIN, projections: Collection[str] = ()
+        self,
+        position: Position,
+        timeout: float = FRESH_WITHIN,
+        projections: str | Collection[str] = (),
+        *,
+        key: str | None = None,
     ) -> None:
         """As `at_least`, for answers that would be wrong when they are stale.
 
         Raises:
-            Stale: the read models have not caught up in time.
+            Stale: the read models have not caught up in time, or can't.
         """
-        freshness = await self.at_least(position, timeout, projections)
-        if not freshness.fresh:
-            raise Stale(
-                f"Read model {freshness.projection} is at {freshness.position}, not yet at {position}, after "
-                f"{timeout:g} s; see whether a worker runs, and views.projection_status"
-            )
+        await self.client.require(position, timeout, projections or _all(), key)
+
+    async def _seen_all(self, order_id: str, after: Position) -> bool:
+        """Whether an order is over, and nothing happened to it after this position."""
+        end = await self.client.query(order_changes.end_of(order_id))
+        if end is None or not end.final:
+            return False
+        if not end.sent:  # sending goods takes a moment; what somebody has skipped by hand, or imported, is never sent
+            if await self._is_running(order_id):
+                return False
+            await self.require(await self.client.reader.head(), projections=TIMELINE)
+            end = await self.client.query(order_changes.end_of(order_id))
+        return end is not None and after >= end.last
 
     async def _wake(self, payment_id: str) -> bool:
         """Signal whoever takes a payment: its order's child, a process of its own, or its order itself."""
@@ -418,13 +462,20 @@ class Shop:
 
     async def _is_placed(self, order_id: str) -> bool:
         """Whether there is such an order already; a repeat of it gets the first answer, whatever has changed since."""
+        return await self._saga_of(order_id) is not None
+
+    async def _is_running(self, order_id: str) -> bool:
+        """Whether an order's saga is under way; one that was placed without a saga is not."""
+        saga = await self._saga_of(order_id)
+        return saga is not None and saga.status == WorkflowExecutionStatus.RUNNING
+
+    async def _saga_of(self, order_id: str) -> WorkflowExecutionDescription | None:
         try:
-            await self.client.temporal.get_workflow_handle(_workflow_id(order_id)).describe()
+            return await self.client.temporal.get_workflow_handle(_workflow_id(order_id)).describe()
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
-                return False
+                return None
             raise
-        return True
 
 
 async def _end_of(handle: WorkflowHandle[Any, T], unknown: Refused) -> T:
@@ -435,6 +486,10 @@ async def _end_of(handle: WorkflowHandle[Any, T], unknown: Refused) -> T:
         raise (unknown if error.status == RPCStatusCode.NOT_FOUND else error) from error
     except WorkflowFailureError as error:
         raise SagaError(f"{handle.id} did not come to its end: {error.cause}") from error
+
+
+def _all() -> list[str]:
+    return [projection.name for projection in PROJECTIONS]
 
 
 def _workflow_id(order_id: str) -> str:

@@ -30,13 +30,15 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from amends.connect import connect
 from amends.dispatch import CommandRequest, ExecuteCommand
-from amends.errors import CommandIdReused, InvalidInput, NoAnswer, SagaError, StartupError
+from amends.errors import CommandIdReused, InvalidInput, NoAnswer, SagaError, Stale, StartupError
 from amends.freshness import Freshness
 from amends.messages import Command, Key
 from amends.process import Process
-from amends.query import Query, Reader
+from amends.query import Query
+from amends.reader import Reader
 from amends.records import START, Position, Receipt
 from amends.settings import Settings
+from amends.sources import Sources
 from amends.steps import refusal_in
 from amends.values import nul_fields
 from amends.visibility import MEMO, SAGA_STATUS, SagaMemo
@@ -71,12 +73,15 @@ class Client:
         self.seen: Position = START
 
     @classmethod
-    async def connect(cls, settings: Settings | None = None, *, actor: str = "client") -> Self:
+    async def connect(
+        cls, settings: Settings | None = None, *, actor: str = "client", sources: Sources | None = None
+    ) -> Self:
         """Connect to Temporal and, for queries, to PostgreSQL.
 
         Args:
             settings: from the environment when not given.
             actor: in whose name it acts.
+            sources: the application's projections and the views they keep.
 
         Raises:
             ServerFailed: no Temporal server answers.
@@ -86,7 +91,14 @@ class Client:
         if settings.database_url is None:
             raise StartupError("A client needs AMENDS_DATABASE_URL for its queries; `amends up` prints it")
         temporal = await connect(settings)
-        return cls(temporal, Reader(settings.database_url.get_secret_value(), READER_CONNECTIONS), settings, actor)
+        reader = Reader(
+            settings.database_url.get_secret_value(),
+            READER_CONNECTIONS,
+            sources,
+            cache_seconds=settings.cache_seconds,
+            cache_entries=settings.cache_entries,
+        )
+        return cls(temporal, reader, settings, actor)
 
     async def __aenter__(self) -> Self:
         return self
@@ -216,15 +228,51 @@ class Client:
         """Ask the views, as they are now; see `at_least` for how fresh they are."""
         return await self.reader.query(query)
 
-    async def at_least(self, position: Position, projections: Collection[str], timeout: float = 5.0) -> Freshness:
+    async def at_least(
+        self,
+        position: Position,
+        projections: str | Collection[str] = (),
+        timeout: float = 5.0,
+        key: str | None = None,
+    ) -> Freshness:
         """Wait until read models show everything up to a position.
 
         Args:
-            position: from a receipt or an acceptance.
-            projections: names of the projections.
+            position: from a receipt, an acceptance or an outcome.
+            projections: names of views or projections; all of the application's when none are given.
             timeout: seconds.
+            key: stale too when events of this key are parked; see `Checkpoints.at_least`.
         """
-        return await self.reader.at_least(position, projections, timeout)
+        return await self.reader.at_least(position, projections, timeout, key)
+
+    async def require(
+        self, position: Position, timeout: float, projections: str | Collection[str] = (), key: str | None = None
+    ) -> None:
+        """As `at_least`, for answers that would be wrong when they are stale.
+
+        Raises:
+            Stale: the read models have not caught up in time, or can't.
+        """
+        freshness = await self.at_least(position, projections, timeout, key)
+        if not freshness.fresh:
+            raise Stale(
+                f"Read model {freshness}; {position} was wanted within {timeout:g} s. See whether a worker runs, and "
+                "views.projection_status"
+            )
+
+    async def query_own(self, query: Query[T], timeout: float) -> T:
+        """Ask the views, no staler than what this client has done itself.
+
+        Args:
+            query: waits for the projections that it reads, no others.
+            timeout: seconds to wait for them.
+
+        Raises:
+            Stale: they have not caught up with that in time; `query` takes them as they are.
+        """
+        if self.seen > START:
+            await self.require(self.seen, timeout, self.reader.projections_of(query) or ())
+        return await self.query(query)
 
     def saw(self, position: Position) -> None:
         """Remember a position that this client's own reads must not fall behind."""

@@ -1,149 +1,141 @@
-"""Read your own writes: wait until projections have come as far as a command's events."""
+"""Whether read models show what a caller has written, and if not, why: a value, never an error."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-import structlog
-
-from amends.errors import InvalidInput
-from amends.listen import FIRST_RETRY, LAST_RETRY, Listener
-from amends.notify import CHECKPOINTS
 from amends.records import Position
 
-__all__ = ["Checkpoints", "Freshness", "Status"]
+__all__ = ["Freshness", "Lag", "Reason", "Standing", "judge", "served"]
 
-log = structlog.get_logger("amends.freshness")
-
-POLL = 0.25
-"""Seconds after which those who wait have the checkpoints read again, whatever was or was not announced."""
-
-Status = Mapping[str, Position]
-"""How far each projection has come."""
+Reason = Literal["behind", "rebuilding", "parked", "paused", "stopped", "timed_out"]
+"""Why read models are stale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Whether projections have come to a position.
+    """Whether projections have come to a position, and if not, why.
 
     Args:
         fresh: all of them have.
         position: where the slowest of them stands.
         projection: which one that is.
-        reason: why not, when they have not: behind (nobody waited), timed_out.
+        reason: why not, when they have not. behind: it only has more to read (nobody waited); timed_out: the same,
+            after waiting; rebuilding: it is being built; parked: events of the key that was asked for could not be
+            applied; paused: by somebody; stopped: by an error, or nobody runs it.
+        events: how many events it has still to read, up to the end of the log; None when it is fresh.
+        problem: what keeps it, in words, where something does.
     """
 
     fresh: bool
     position: Position
     projection: str
-    reason: Literal["behind", "timed_out"] | None = None
+    reason: Reason | None = None
+    events: int | None = None
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        if self.fresh:
+            return f"{self.projection} is fresh, at {self.position}"
+        why = {
+            "behind": "is behind",
+            "timed_out": "has not caught up in time",
+            "rebuilding": "is being rebuilt",
+            "parked": "has parked this key's events",
+            "paused": "is paused",
+            "stopped": "is stopped",
+        }[self.reason or "behind"]
+        left = "" if self.events is None else f", with {self.events} events to read"
+        return f"{self.projection} {why}: at {self.position}{left}{f'; {self.problem}' if self.problem else ''}"
 
 
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    position: Position
-    missing: set[str]
-    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    def learn(self, known: Status) -> None:
-        self.missing = {name for name in self.missing if name not in known or known[name] < self.position}
-        if not self.missing and not self.done.done():
-            self.done.set_result(None)
-
-
-class Checkpoints:
-    """Follows all projections' checkpoints, on one connection however many wait; it listens from the first wait on.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a projection stands, by what its views show; a row of `views.projection_status`.
 
     Args:
-        url: a PostgreSQL URL or conninfo.
-        read: reads where the projections stand now.
+        projection: its name.
+        version: of what the views show.
+        generation: which build of it.
+        served: the views show it.
+        state: live, rebuilding, paused or stopped.
+        failed: an error has stopped it.
+        position: up to where it has read the feed.
     """
 
-    def __init__(self, url: str, read: Callable[[], Awaitable[Status]]) -> None:
-        self._url = url
-        self._read = read
-        self._waiters: set[_Waiter] = set()
-        self._following: asyncio.Task[None] | None = None
-
-    async def close(self) -> None:
-        """Stop following."""
-        following, self._following = self._following, None
-        if following is not None:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-
-    async def at_least(self, position: Position, projections: Collection[str], timeout: float) -> Freshness:
-        """Wait until projections have applied everything up to a position.
-
-        Args:
-            position: from a receipt.
-            projections: names, at least one.
-            timeout: seconds to wait at most; 0 only looks.
-
-        Returns:
-            fresh, or stale and why; staleness is never an error.
-
-        Raises:
-            InvalidInput: there is no projection of that name.
-        """
-        names = dict.fromkeys(projections)
-        waiter = _Waiter(position, set(names))
-        self._waiters.add(waiter)  # before reading, or what is announced meanwhile would be missed
-        try:
-            status = await self._read()
-            unknown = [name for name in names if name not in status]
-            if unknown or not names:
-                told = f"no projection is named {', '.join(unknown)}" if unknown else "name at least one"
-                raise InvalidInput({"projections": f"{told}; there are {', '.join(sorted(status))}"})
-            seen = _judge(position, names, status, "behind")
-            if seen.fresh or timeout <= 0:
-                return seen
-            waiter.learn(status)
-            if self._following is None:
-                self._following = asyncio.create_task(self._follow(), name="amends-checkpoints")
-            await asyncio.wait({waiter.done}, timeout=timeout)
-        finally:
-            self._waiters.discard(waiter)
-        if waiter.done.done():
-            return Freshness(True, position, seen.projection)
-        return _judge(position, names, await self._read(), "timed_out")
-
-    async def _follow(self) -> None:
-        """Keep those who wait informed; whatever goes wrong is tried again, for they have time-outs."""
-        retry = FIRST_RETRY
-        while True:
-            try:
-                async with Listener(self._url, "reader", CHECKPOINTS) as listener:
-                    heard = [""]  # what came before the listening is found by reading
-                    while True:
-                        await self._learn(heard)
-                        retry = FIRST_RETRY
-                        heard = await listener.take(POLL) or [""]
-            except Exception as error:
-                log.warning("checkpoints_lost", error=str(error), retry_seconds=retry)
-                await asyncio.sleep(retry)
-                retry = min(2 * retry, LAST_RETRY)
-
-    async def _learn(self, heard: list[str]) -> None:
-        if not self._waiters:
-            return
-        known: dict[str, Position] = {}
-        for payload in heard:
-            name, _, position = payload.partition(":")
-            try:
-                known[name] = Position.parse(position)
-            except InvalidInput:  # a reconnection, or nothing heard for a while
-                known |= await self._read()
-        for waiter in self._waiters:
-            waiter.learn(known)
+    projection: str
+    version: int
+    generation: int
+    served: bool
+    state: str
+    failed: bool
+    position: Position
 
 
-def _judge(
-    position: Position, names: Collection[str], status: Status, reason: Literal["behind", "timed_out"] | None
-) -> Freshness:
-    slowest = min(names, key=lambda name: status[name])
-    fresh = status[slowest] >= position
-    return Freshness(fresh, status[slowest], slowest, None if fresh else reason)
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How much a projection has still to read, and what keeps it from doing so."""
+
+    events: int | None
+    problem: str | None
+
+
+def served(rows: Iterable[Standing]) -> dict[str, Standing]:
+    """Each projection as its readers meet it: one that is built beside does not count until it takes its place.
+
+    Args:
+        rows: every version and generation there is.
+    """
+    found: dict[str, list[Standing]] = {}
+    for row in rows:
+        found.setdefault(row.projection, []).append(row)
+    return {name: _met(versions) for name, versions in found.items()}
+
+
+def judge(
+    position: Position, standings: Mapping[str, Standing], parked: Collection[str], *, waited: bool
+) -> tuple[Freshness, bool]:
+    """Whether projections have come to a position.
+
+    Args:
+        position: from a receipt.
+        standings: of the projections that are asked for, at least one.
+        parked: those of them in which events of the caller's key are parked.
+        waited: the caller's time has run out.
+
+    Returns:
+        the answer, and whether waiting could still change it. Nobody waits for what is parked or paused, or was
+        stopped by an error: that takes a person. What merely nobody runs may be a worker that is just starting.
+    """
+    slowest = min(standings.values(), key=lambda each: each.position)
+    if parked:
+        stuck = standings[min(parked)]
+        return Freshness(False, stuck.position, stuck.projection, "parked"), False
+    if slowest.position >= position:
+        return Freshness(True, slowest.position, slowest.projection), False
+    behind = [each for each in standings.values() if each.position < position]
+    for each in behind:
+        if each.state == "paused":
+            return Freshness(False, each.position, each.projection, "paused"), False
+        if each.state == "stopped" and each.failed:
+            return Freshness(False, each.position, each.projection, "stopped"), False
+    reason: Reason
+    match slowest.state:
+        case "rebuilding":
+            reason = "rebuilding"
+        case "stopped":
+            reason = "stopped"
+        case _:
+            reason = "timed_out" if waited else "behind"
+    return Freshness(False, slowest.position, slowest.projection, reason), True
+
+
+def _met(versions: list[Standing]) -> Standing:
+    """The version that readers meet: the one shown; where none is said to be, the one that has come furthest."""
+    met = max((each for each in versions if each.served), default=None, key=lambda each: each.position)
+    met = met or max(versions, key=lambda each: each.position)
+    successor = any(each.state == "rebuilding" for each in versions if each is not met)
+    # code that is deployed no longer moves what it built; it goes on when what is built beside takes its place
+    return replace(met, state="rebuilding", failed=False) if successor and met.state == "stopped" else met

@@ -54,6 +54,11 @@ class Listener:
                 self._connection = None if isinstance(late, BaseException) else late
         await self._drop()
 
+    @property
+    def connected(self) -> bool:
+        """Whether it hears anything at the moment; from the first error on it does not, until `take` says so."""
+        return self._connection is not None
+
     async def wait(self, timeout: float) -> str | None:
         """Wait for a notification; several that have come are one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
@@ -79,7 +79,7 @@ def paged(
         wanted = wanted.where(here < there if descending else here > there)
     wanted = wanted.order_by(*(column.desc() if descending else column.asc() for column in by)).limit(limit + 1)
 
-    def read(found: Sequence[RowMapping]) -> Page[R]:
+    def read(found: Sequence[RowMapping | Mapping[str, Any]]) -> Page[R]:
         items = [row.model_validate(dict(one)) for one in found[:limit]]
         more = len(found) > limit
         return Page(items=items, next=_cursor(question, [found[limit - 1][name] for name in names]) if more else None)

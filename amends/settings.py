@@ -62,6 +62,10 @@ class Settings(BaseSettings):
         "as_written", description="Forces sub-processes into the parent's history or into one of their own."
     )
     answer_seconds: float = Field(60.0, gt=0, description="How long a client waits for a worker's answer.")
+    cache_seconds: float = Field(
+        0.0, ge=0, description="How long a client may keep an answer that nothing has changed; 0 keeps none."
+    )
+    cache_entries: int = Field(1000, ge=1, description="How many answers a client keeps at most.")
     drain_seconds: float = Field(30.0, gt=0, description="How long a worker may finish its work after SIGTERM.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log shown.")

@@ -2,7 +2,8 @@
 
 A real PostgreSQL in a temporary folder is filled with orders, each of them a copy of one real story. Every read model
 is first made by a replay in small batches, then rebuilt, one after the other, while orders go on being written,
-followed and read. The rebuild compares its rows with those of the replay; a reader looks all the while whether rows go missing.
+followed and read. The rebuild compares its rows with those of the replay; a reader looks all the while whether rows
+go missing.
 """
 
 from __future__ import annotations

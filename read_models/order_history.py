@@ -75,6 +75,9 @@ timeline = history.table(
     Column("event", Text, nullable=False, comment="What happened: the event's name."),
     Column("detail", Text, comment="The fact that matters, in words."),
     Column("actor", Text, nullable=False, comment="On whose behalf."),
+    Column(
+        "xid", BigInteger, nullable=False, comment="Transaction of the event: things happened by xid, then position."
+    ),
     Index("order_timeline_by_time", "order_id", "at", "position"),
     comment="One row for each thing that happened to an order.",
 )
@@ -195,7 +198,7 @@ def committed(event: StockCommitted, fact: Recorded, rows: Rows) -> None:
 
 def _note(rows: Rows, order_id: str, fact: Recorded, detail: str | None) -> None:
     rows(timeline, order_id, fact.position.number).set(
-        at=fact.recorded_at, event=fact.event.message_name, detail=detail, actor=fact.actor
+        at=fact.recorded_at, event=fact.event.message_name, detail=detail, actor=fact.actor, xid=fact.position.xid
     )
 
 

@@ -11,8 +11,9 @@ from temporalio import workflow
 
 from activities.gateway import Capture, Charge, ChargeResult, Refund
 from activities.payments import PaymentDeclined, Payments
-from amends import Call, Key, Money, Personal, Process, Refused, Saga, Value
+from amends import Call, Key, Money, Personal, Position, Process, Refused, Saga, Value
 from amends.policies import CALL
+from amends.records import START
 from domain.payment import RecordAuthorisation, RecordFailure, RecordPayment, RequestPayment
 
 __all__ = ["Payment", "PaymentMethod", "PaymentOverdue", "PaymentReceipt", "PaymentRequest", "capture_payment"]
@@ -70,12 +71,17 @@ class PaymentRequest(Value):
 
 
 class PaymentReceipt(Value):
-    """What was paid, or is held until it is captured, and the provider's name for it."""
+    """What was paid, or is held until it is captured, and the provider's name for it.
+
+    Args:
+        position: where its last event stands in the feed.
+    """
 
     payment_id: Key
     amount: Money
     provider_ref: str
     status: Literal["charged", "authorised"] = "charged"
+    position: Position = START
 
 
 @workflow.defn
@@ -175,4 +181,10 @@ async def _record(saga: Saga, request: PaymentRequest, charge: ChargeResult) -> 
             reason = charge.reason or "declined"
             await saga.do("record the refusal", RecordFailure(payment_id=payment_id, reason=reason))
             raise PaymentDeclined(reason=reason)
-    return PaymentReceipt(payment_id=payment_id, amount=amount, provider_ref=reference, status=charge.status)
+    return PaymentReceipt(
+        payment_id=payment_id,
+        amount=amount,
+        provider_ref=reference,
+        status=charge.status,
+        position=saga.position,
+    )

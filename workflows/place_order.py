@@ -94,9 +94,10 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
         self.saga.check_same_request(fingerprint)
 
     @workflow.update
-    def cancel(self) -> None:
-        """The customer changed their mind: stop and undo."""
+    def cancel(self) -> Position:
+        """The customer changed their mind: stop and undo; answers how far the order had come."""
         self.saga.cancel(CANCELLED_BY_CUSTOMER)
+        return self.saga.position
 
     @cancel.validator
     def _not_too_late(self) -> None:

@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 from activities.suppliers import Promise, Suppliers, SupplyOrder
 from amends import Call, Key, Position, Process, Refused, Saga, SagaUndone, Value
 from amends.policies import Policy
+from amends.records import START
 from domain.replenishment import (
     CancelReplenishment,
     DeliveryDiffers,
@@ -61,12 +62,14 @@ class ReplenishOutcome(Value):
         status: delivered; or cancelled, and then nothing is on order any more.
         delivered: pieces that came.
         reason: short code of why not, e.g. DeliveryOverdue; None when delivered.
+        position: where its last event stands in the feed.
     """
 
     replenishment_id: Key
     status: Literal["delivered", "cancelled"]
     delivered: int
     reason: str | None
+    position: Position = START
 
 
 @workflow.defn
@@ -89,8 +92,8 @@ class Replenish(Process[ReplenishRequest, ReplenishOutcome]):
                 quantity = await self._delivery(saga, request, promise)
                 await self._receive(saga, request, quantity)
         except SagaUndone as undone:
-            return ReplenishOutcome(replenishment_id=id, status="cancelled", delivered=0, reason=undone.reason)
-        return ReplenishOutcome(replenishment_id=id, status="delivered", delivered=quantity, reason=None)
+            return self._outcome(id, "cancelled", 0, undone.reason)
+        return self._outcome(id, "delivered", quantity, None)
 
     @workflow.update
     async def delivered(self, quantity: int) -> Position:
@@ -148,3 +151,10 @@ class Replenish(Process[ReplenishRequest, ReplenishOutcome]):
         await saga.do(f"record the delivery of {quantity} × {sku}", delivered, pivot=True)
         await saga.do(f"put {quantity} × {sku} on the shelf", ReceiveStock(sku=sku, quantity=quantity))
         self._on_the_shelf = saga.position
+
+    def _outcome(
+        self, id: Key, status: Literal["delivered", "cancelled"], delivered: int, reason: str | None
+    ) -> ReplenishOutcome:
+        return ReplenishOutcome(
+            replenishment_id=id, status=status, delivered=delivered, reason=reason, position=self.saga.position
+        )

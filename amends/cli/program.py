@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from amends.app import load_app
 from amends.cli.deploying import deploy, versions
+from amends.cli.interface import sql
 from amends.cli.looking import diagram, show, trace
 from amends.cli.people import screen, told_to_people
 from amends.cli.sagas import sagas
@@ -55,6 +56,7 @@ def program(settings: Settings) -> typer.Typer:
         line.command(name)(told_to_people(function))
     line.add_typer(sagas(), name="saga")
     line.add_typer(views(), name="views")
+    line.add_typer(sql(), name="sql", hidden=True)
     return line
 
 

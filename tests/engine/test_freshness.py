@@ -1,15 +1,20 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Column, MetaData, Table, Text, exists, func, select, text
 
 from amends.database import Pool, open_pool
 from amends.errors import InvalidInput
 from amends.projector import Projector
-from amends.query import Reader, first, many
+from amends.query import first, many
+from amends.reader import Reader
 from amends.records import START, Position
+from amends.sources import Sources, views_in
 from tests.engine.readside_shop import OrderRow, Placed, append, connect, fetch, install, order_list, running, until
+from tests.engine.standing import Parked, Stands, standing
 
 NAMES = ["readside_orders"]
 
@@ -117,3 +122,131 @@ async def test_given_a_write_when_waited_for_then_the_query_shows_it(
     )
     assert await reader.query(many(found, OrderRow)) == [one, two]
     assert await reader.query(first(found.where(orders.c.net > 10), OrderRow)) == two
+
+
+AT, LATER = Position(100, 7), Position(200, 9)
+
+
+@pytest.mark.parametrize(
+    ("stands", "reason"),
+    [
+        (Stands("p", AT, lag=12), "timed_out"),
+        (Stands("p", AT, "rebuilding", lag=12), "rebuilding"),
+        (Stands("p", AT, "stopped", lag=12), "stopped"),  # nobody runs it: a worker may be starting
+    ],
+)
+async def test_given_a_projection_that_may_yet_come_when_waited_for_then_the_time_is_waited_and_the_reason_told(
+    database_url: str, reader: Reader, stands: Stands, reason: str
+) -> None:
+    await standing(database_url, stands)
+    begun = time.monotonic()
+    answer = await reader.at_least(LATER, "p", 0.3)
+    assert time.monotonic() - begun >= 0.3
+    assert (answer.fresh, answer.reason, answer.position, answer.events) == (False, reason, AT, 12)
+    assert "with 12 events to read" in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("stands", "reason", "problem"),
+    [
+        (Stands("p", AT, "paused", problem="paused by ann: stocktaking"), "paused", "paused by ann: stocktaking"),
+        (Stands("p", AT, "stopped", error="column sku does not exist"), "stopped", "column sku does not exist"),
+    ],
+)
+async def test_given_a_projection_that_takes_a_person_when_waited_for_then_the_answer_comes_at_once_and_says_why(
+    database_url: str, reader: Reader, stands: Stands, reason: str, problem: str
+) -> None:
+    await standing(database_url, stands)
+    async with asyncio.timeout(20):
+        answer = await reader.at_least(LATER, "p", 1000)
+    assert (answer.fresh, answer.reason, answer.problem) == (False, reason, problem)
+    assert (await reader.at_least(AT, "p", 0)).fresh, "it shows what it has come to, moving or not"
+
+
+async def test_given_one_who_waits_when_the_projection_is_paused_then_the_waiting_ends(
+    database_url: str, reader: Reader
+) -> None:
+    await standing(database_url, Stands("p", AT))
+    waiting = asyncio.create_task(reader.at_least(LATER, "p", 1000))
+
+    async def listening() -> bool:
+        return await fetch(database_url, LISTENING) == [(1,)]
+
+    await until(listening)
+    await standing(database_url, Stands("p", AT, "paused"))
+    async with asyncio.timeout(20):
+        assert (await waiting).reason == "paused"
+
+
+async def test_given_dead_letters_when_asked_for_a_key_then_that_key_is_stale_and_other_keys_are_fresh(
+    database_url: str, reader: Reader
+) -> None:
+    parked = [Parked("p", "4711"), Parked("p", "4712", "retrying"), Parked("p", "4713", "skipped"), Parked("q", "4714")]
+    await standing(database_url, Stands("p", LATER), Stands("q", AT), *parked)
+    async with asyncio.timeout(20):
+        stuck = await reader.at_least(AT, "p", 1000, "4711")
+    assert (stuck.fresh, stuck.reason, stuck.projection, stuck.position) == (False, "parked", "p", LATER)
+    reasons = {key: (await reader.at_least(AT, "p", 0, key)).reason for key in ("4712", "4713", "4714", "4715")}
+    assert reasons == {"4712": "parked", "4713": None, "4714": None, "4715": None}
+    assert (await reader.at_least(AT, ["p", "q"], 0, "4714")).projection == "q"
+    assert (await reader.at_least(AT, "p", 0)).fresh, "without a key, nobody's events in particular are waited for"
+
+
+async def test_given_a_build_beside_when_asked_then_what_the_views_show_counts(
+    database_url: str, reader: Reader
+) -> None:
+    shown, beside = Stands("p", AT), Stands("p", LATER, "rebuilding", generation=2, served=False)
+    letters = [Parked("p", "4711", generation=2)]
+    await standing(database_url, shown, beside, *letters)
+    assert (await reader.at_least(LATER, "p", 0)).reason == "behind"
+    assert (await reader.at_least(AT, "p", 0, "4711")).fresh, "parked in the build that nobody sees"
+    await standing(database_url, Stands("p", AT, "stopped", error="gone"), beside)
+    assert (await reader.at_least(LATER, "p", 0.05)).reason == "rebuilding", "it goes on by the build beside"
+
+
+async def test_given_a_note_about_a_build_beside_when_waiting_then_not_taken_for_what_the_views_show(
+    database_url: str, reader: Reader
+) -> None:
+    await standing(database_url, Stands("p", AT), Stands("p", LATER, "rebuilding", generation=2, served=False))
+    waiting = asyncio.create_task(reader.at_least(LATER, "p", 0.6))
+
+    async def noted() -> bool:
+        await fetch(database_url, "select pg_notify('amends_checkpoints', 'p:200:9')")
+        return waiting.done()
+
+    await until(noted)
+    assert not (await waiting).fresh
+
+
+def kept() -> Sources:
+    composed = SimpleNamespace(
+        name="composed_view", sql="select * from views.readside_order join views.other using (x)"
+    )
+    return Sources([order_list()], [composed])
+
+
+async def test_given_views_when_asked_by_name_then_the_projections_that_keep_them_count(database_url: str) -> None:
+    await standing(database_url, Stands("readside_orders", AT), Stands("p", LATER), Stands("readside_order", LATER))
+    async with Reader(database_url, 2, kept()) as reader:
+        assert (await reader.at_least(LATER, "readside_order", 0)).projection == "readside_orders"
+        assert (await reader.at_least(LATER, ["p", "readside_order"], 0)).projection == "readside_orders"
+        assert (await reader.at_least(LATER, ["p"], 0)).fresh
+        everything = await reader.at_least(LATER, (), 0)
+        assert (everything.fresh, everything.projection) == (False, "readside_orders"), "all that the application keeps"
+        with pytest.raises(InvalidInput, match="no projection is named composed_view"):
+            await reader.at_least(AT, "composed_view", 0)  # one of the views below it is nobody's
+
+
+def test_a_statement_tells_which_views_it_reads_wherever_they_stand() -> None:
+    one, two = order_list().view("readside_order"), Table("b", MetaData(), Column("x", Text), schema="views")
+    nested = select(one.c.order_id).where(exists(select(two.c.x).where(two.c.x == one.c.order_id)))
+    assert views_in(nested) == {"readside_order", "b"}
+    assert views_in(select(nested.cte("n"))) == {"readside_order", "b"}
+    assert views_in(select(one.alias("a").c.total, select(two.c.x).scalar_subquery())) == {"readside_order", "b"}
+    assert views_in(select(one.c.order_id).union_all(select(two.c.x))) == {"readside_order", "b"}
+    assert views_in(text('select 1 from views.a, "views"."b" join VIEWS.C on true').columns()) == {"a", "b", "c"}
+    assert views_in(select(one).where(text("exists (select from views.k)"))) == {"readside_order", "k"}
+    assert views_in(select(func.views.search("x"))) == {"search"}
+    assert views_in(select(func.count())) == set()
+    assert kept().of(views_in(nested)) is None
+    assert kept().of({"readside_order"}) == frozenset({"readside_orders"})

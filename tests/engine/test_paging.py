@@ -17,7 +17,8 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from amends.errors import InvalidInput
 from amends.paging import LARGEST, Page, between, paged
-from amends.query import Query, Reader
+from amends.query import Query
+from amends.reader import Reader
 from tests.engine.readside_shop import connect, fetch, install, order_list
 
 ORDERS = Table(

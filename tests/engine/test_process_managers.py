@@ -20,7 +20,7 @@ from amends.app import App, install
 from amends.embedded import EmbeddedTemporal, free_port
 from amends.errors import NotDelivered, ProjectionError, Superseded, UnreadableBatch
 from amends.process_manager_workflow import start_process_managers
-from amends.query import Reader
+from amends.reader import Reader
 from amends.settings import Settings
 from amends.testing import given
 from amends.visibility import MEMO, SAGA_STATUS, SEARCH_ATTRIBUTES, SagaMemo

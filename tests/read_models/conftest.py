@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from amends.query import Reader
+from amends.reader import Reader
 from read_models import days
 from tests.read_models.past import Past
 

@@ -11,7 +11,8 @@ import psycopg
 
 from amends import Event, Money
 from amends.batch import fold
-from amends.query import Query, Reader
+from amends.query import Query
+from amends.reader import Reader
 from amends.testing.logged import logged
 from app import app
 from domain.customer import CustomerRegistered
@@ -112,7 +113,7 @@ class Past:
         with psycopg.connect(self.url) as connection:
             for projection in app.projections:
                 for table, payload in fold(projection, rows).rows.statements():
-                    connection.execute(table.merge, (payload.decode(),))
+                    connection.execute(table.generation(1).merge, (payload.decode(),))
 
     async def ask(self, query: Query[T]) -> T:
         return await self.reader.query(query)

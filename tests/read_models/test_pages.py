@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from amends.paging import Page
-from amends.query import Query, Reader
+from amends.query import Query
+from amends.reader import Reader
 from domain.replenishment import ReplenishmentOpened
 from domain.stock import StockReceived, StockReserved
 from read_models.customer_orders import orders_of_customer

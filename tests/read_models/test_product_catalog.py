@@ -158,7 +158,7 @@ async def test_given_any_text_when_it_is_searched_for_then_there_is_an_answer(pa
 
 
 def asked(connection: Connection, query: Query[Any]) -> Any:
-    return query.read(connection.execute(query.statement).mappings().all())
+    return query.read([dict(row) for row in connection.execute(query.statement).mappings()])
 
 
 def test_given_words_when_folded_then_small_letters_and_digits_without_accents_are_left() -> None:

@@ -20,7 +20,6 @@ from amends.paging import Page
 from amends.query import Query
 from amends.records import START
 from app import app
-from client import READ_MODELS
 from domain.customer import Customer, CustomerRegistered, RecordLogin, RegisterCustomer
 from domain.order import Order, OrderCompleted, OrderPlaced, ReturnCompleted
 from domain.payment import Payment, PaymentRefunded
@@ -289,7 +288,3 @@ async def test_given_real_orders_in_all_their_endings_when_all_is_over_then_ever
     }
     registrations = await everything(till, daily_registrations)
     assert sum(row.registrations for row in registrations) == len(truth.of_kind(CustomerRegistered)) == 2
-
-
-def test_the_client_waits_for_all_projections_of_the_application() -> None:
-    assert sorted(READ_MODELS) == sorted(projection.name for projection in app.projections)

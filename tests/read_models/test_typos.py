@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from amends.app import install
 from amends.embedded import EmbeddedPostgres, cluster, free_port
-from amends.query import Query, Reader
+from amends.query import Query
+from amends.reader import Reader
 from app import app
 from read_models.customer_profile import search_customers
 from read_models.product_catalog import product_search, search_products

@@ -20,8 +20,9 @@ from amends.compensation import Compensation
 from amends.connect import connect
 from amends.database import open_pool
 from amends.handler import CommandHandler
-from amends.query import Reader
+from amends.reader import Reader
 from amends.settings import Settings
+from amends.sources import Sources
 from amends.store import EventStore
 from amends.testing.faults.checking import check_end, check_undos
 from amends.testing.faults.fault import Fault, expected, parks
@@ -98,7 +99,7 @@ class Bench:
             assert settings.database_url is not None
             url = settings.database_url.get_secret_value()
             async with open_pool(url, "writer", 8) as pool:
-                reader = Reader(url, 4)
+                reader = Reader(url, 4, Sources(app.projections))
                 try:
                     client = Client(TimeSkipper(temporal).client, reader, settings, ACTOR)
                     world = World(client, pool, CommandHandler(EventStore(pool), app.aggregates))

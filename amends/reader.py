@@ -1,0 +1,130 @@
+"""The read side as a program meets it: queries, waiting until their answers are fresh, watching what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Executable, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from amends.checkpoints import Checkpoints
+from amends.database import conninfo
+from amends.freshness import Freshness
+from amends.query import Query
+from amends.query_cache import QueryCache, identity
+from amends.records import Position
+from amends.sources import Sources
+from amends.standings import Standings
+from amends.watching import Change, Changes, Watching
+
+__all__ = ["Reader"]
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Change)
+
+HEAD = text("select head_xid, head_position from views.feed_status")
+"""Where the log ends."""
+
+
+class Reader:
+    """The read side. Close it, or use it as a context manager.
+
+    Args:
+        url: a PostgreSQL URL or conninfo of a login that is a member of amends_reader.
+        size: most connections for queries at a time; those who wait, watch or keep answers share one more.
+        sources: which projections keep which views; without it, projections are known by their own names only.
+        cache_seconds: how long an answer may be kept, as long as nothing it is made of changes; 0 keeps none.
+        cache_entries: how many are kept at most.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        size: int,
+        sources: Sources | None = None,
+        *,
+        cache_seconds: float = 0.0,
+        cache_entries: int = 1000,
+    ) -> None:
+        self._engine = create_async_engine(
+            "postgresql+psycopg://",
+            connect_args=conninfo_to_dict(conninfo(url, "reader")),
+            isolation_level="AUTOCOMMIT",
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=20,
+            pool_pre_ping=True,
+        )
+        self._sources = sources or Sources()
+        self._checkpoints = Checkpoints(url, Standings(self._engine), self._sources)
+        self._watching = Watching(self._answer)
+        self._checkpoints.observe(self._watching.wake)
+        self.cache: QueryCache | None = None
+        if cache_seconds > 0:
+            self.cache = QueryCache(cache_seconds, cache_entries, lambda: self._checkpoints.listening)
+            self._checkpoints.observe(self.cache.forget)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        await self._watching.close()
+        await self._checkpoints.close()
+        if self.cache is not None:
+            await self.cache.close()
+        await self._engine.dispose()
+
+    async def query(self, query: Query[T]) -> T:
+        """The answer, as of now, or a kept one that nobody has said is out of date.
+
+        Raises:
+            pydantic.ValidationError: the rows are not what the query's class says.
+        """
+        if self.cache is None:
+            return await self._answer(query)
+        projections, question = self.projections_of(query), identity(query.statement)
+        if projections is None or question is None:  # nobody would say when it changes
+            return await self._answer(query)
+        self._checkpoints.start()
+        return query.read(await self.cache.rows(question, projections, lambda: self._rows(query.statement)))
+
+    def projections_of(self, query: Query[Any]) -> frozenset[str] | None:
+        """The projections whose rows a query reads; None when it reads anything else too."""
+        return self._sources.of(query.views)
+
+    async def head(self) -> Position:
+        """The position of the last committed event."""
+        async with self._engine.connect() as connection:
+            xid, number = (await connection.execute(HEAD)).one()
+        return Position(xid or 0, number or 0)
+
+    async def at_least(
+        self, position: Position, projections: str | Collection[str], timeout: float, key: str | None = None
+    ) -> Freshness:
+        """Wait until projections have applied everything up to a position; see `Checkpoints.at_least`."""
+        return await self._checkpoints.at_least(position, projections, timeout, key)
+
+    async def changes(self, changes: Changes[R], key: str, after: Position, timeout: float) -> list[R]:
+        """What has happened to a thing since a position, as soon as there is anything; see `Watching.next`."""
+        self._checkpoints.start()
+        found = await self._watching.next(changes, key, after, timeout)
+        if found and self.cache is not None:  # what was pushed may come before the note that says so
+            for projection in self._sources.of({changes.view.name}) or (None,):
+                self.cache.forget(projection)
+        return found
+
+    async def _answer(self, query: Query[T]) -> T:
+        return query.read(await self._rows(query.statement))
+
+    async def _rows(self, statement: Executable) -> Sequence[Mapping[str, Any]]:
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(statement)).mappings()]
