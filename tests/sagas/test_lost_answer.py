@@ -33,7 +33,9 @@ async def attempt(url: str, desk: Desk, verb: str, number: int) -> Any:
     environment.info = replace(environment.info, attempt=number)
     async with open_pool(url, "writer", 1) as pool:
         offered = bind_activities(desk, EventStore(pool))
-        [call] = [each for each in offered if activity._Definition.must_from_callable(each).name == f"agency_test.{verb}"]
+        [call] = [
+            each for each in offered if activity._Definition.must_from_callable(each).name == f"agency_test.{verb}"
+        ]
         return await environment.run(call, FLIGHT, CONTEXTS[verb])
 
 

@@ -1,4 +1,4 @@
-"""What the sweep meets: repairs that were under way, people who repair meanwhile, another sweep, a saga without status."""
+"""What the sweep meets: repairs under way, people who repair meanwhile, another sweep, a saga without a status."""
 
 from __future__ import annotations
 
