@@ -176,7 +176,7 @@ async def test_given_an_abandoned_saga_when_it_begins_anew_then_what_was_left_is
     again = trips.client.get_workflow_handle(handle.id)
     # then
     with pytest.raises(Exception, match="execution failed"):
-        await again.result()
+        await asyncio.wait_for(again.result(), 20)
     assert "has been ended" in (await story(again))[0]
     assert await trips.events(handle) == before
 
