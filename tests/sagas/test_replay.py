@@ -11,7 +11,7 @@ from amends.app import install
 from amends.connect import connect
 from amends.settings import Settings
 from tests.conftest import RunWorker
-from tests.sagas.given import replays, reset, saga_status, story, until, until_true
+from tests.sagas.given import replays, reset, saga_status, until_true
 from tests.sagas.travels import WAIT, Trips, book, child, phone, sub, together, undone
 from tests.sagas.trips import Desk, Stop, Travel, trips_app
 
@@ -155,30 +155,6 @@ async def test_given_a_saga_with_a_child_that_was_undone_when_it_begins_anew_the
     assert error.details[0] == "EndedFromOutside"
     assert await trips.events(handle) == before
     assert before == ["booked hotel", "booked car", "unbooked car", "unbooked hotel"]
-
-
-async def test_given_an_abandoned_saga_when_it_begins_anew_then_what_was_left_is_not_taken_for_done(
-    trips: Trips,
-) -> None:
-    # given
-    handle = await trips.start(book("hotel"), book("stuck car"), book("full cruise"))
-
-    async def parked() -> bool:
-        return bool((await handle.query("saga"))["parked"])
-
-    await until("it is parked", parked)
-    await handle.execute_update("saga_abandon", {"actor": "Grace", "reason": "never mind"})
-    with pytest.raises(Exception, match="execution failed"):
-        await handle.result()
-    before = await trips.events(handle)
-    # when
-    await reset(trips.client, handle)
-    again = trips.client.get_workflow_handle(handle.id)
-    # then
-    with pytest.raises(Exception, match="execution failed"):
-        await asyncio.wait_for(again.result(), 20)
-    assert "has been ended" in (await story(again))[0]
-    assert await trips.events(handle) == before
 
 
 async def test_given_a_saga_that_went_well_when_it_begins_anew_then_it_goes_well_again(trips: Trips) -> None:
