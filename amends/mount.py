@@ -23,6 +23,9 @@ __all__ = ["join_handlers", "run_child"]
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 
+_ABANDON = workflow.ChildWorkflowCancellationType.ABANDON
+_WAIT = workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED
+
 STILL_RUNNING = timedelta(seconds=2)
 """Pause before a child is started again that has not ended yet, or not by itself."""
 
@@ -72,6 +75,8 @@ async def run_child(
                 memo={MEMO: run.memo.model_copy(update={"forward_only": run.forward_only, "mounted": True})},
                 search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
                 static_summary=f"{name} of {info.workflow_id}",
+                # past the pivot it hears no cancellation; who gives the parent up does not wait for it
+                cancellation_type=_ABANDON if run.forward_only else _WAIT,
                 # a parent that is terminated must not take the child's undo with it
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             )

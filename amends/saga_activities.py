@@ -40,10 +40,10 @@ What somebody wanted to be tried instead of an undo takes its place: it may have
 """
 
 REFUSED = """
-select u.step_id from amends.commands u
-where u.correlation_id = %s and u.kind = 'undo' and u.outcome = 'refused' and u.step_id = any(%s)
+select u.undoes, count(*), array_agg(u.step_id) from amends.commands u
+where u.correlation_id = %s and u.kind = 'undo' and u.outcome = 'refused' and u.undoes = any(%s) group by 1
 """
-"""Which of these undos were refused: their ids stand for a no, so they are tried again under others."""
+"""Which undos of these steps were refused: their ids stand for a no, so they are tried again under others."""
 
 
 class SagaActivities:
@@ -67,11 +67,10 @@ class SagaActivities:
             asked = {"saga": whom.saga_id, "workflow": whom.workflow_id}
             rows = await (await connection.execute(UNDOS, asked)).fetchall()
             undos = [UndoStep.model_validate(undo) for (undo,) in rows]
-            ids = [undo.id for undo in undos]
-            refused = {id for (id,) in await (await connection.execute(REFUSED, (whom.saga_id, ids))).fetchall()}
-        run = activity.info().workflow_run_id or ""
-        fresh = [u.model_copy(update={"id": again(u.id, run)}) if u.id in refused else u for u in undos]
-        return Ended(forward=False, undos=tuple(fresh))
+            asked_for = (whom.saga_id, [undo.undoes for undo in undos])
+            rows = await (await connection.execute(REFUSED, asked_for)).fetchall()
+        refused = {step: (times, ids) for step, times, ids in rows}
+        return Ended(forward=False, undos=tuple(_fresh(undo, *refused.get(undo.undoes, (0, []))) for undo in undos))
 
     @activity.defn(name=CHILD_OUTCOME)
     async def child_outcome(self, child: str) -> ChildOutcome:
@@ -98,6 +97,11 @@ class SagaActivities:
                 request_id=f"resume-{ended.run_id}",
             )
         )
+
+
+def _fresh(undo: UndoStep, times: int, refused: list[str]) -> UndoStep:
+    """An undo that was refused, under an id that stands for no answer yet; the same one until it is refused again."""
+    return undo.model_copy(update={"id": again(undo.id, f"refused-{times}")}) if undo.id in refused else undo
 
 
 async def _last_task(handle: WorkflowHandle[object, object]) -> int:
