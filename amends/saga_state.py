@@ -14,6 +14,7 @@ from temporalio import workflow
 from amends.outcomes import HandedOver, SagaUndone
 from amends.records import START, Position, UndoStep
 from amends.repair import Abandon, ParkedStep, Repair
+from amends.turns import Turns
 from amends.visibility import MEMO, Entry, SagaMemo, SagaStatus
 
 __all__ = ["BRANCH", "Parked", "Registered", "Run", "begin_run"]
@@ -90,6 +91,7 @@ class Run:
         cancelled: the reason, once somebody wants it stopped.
         forward_only: past its pivot.
         position: of its latest event in the feed.
+        turns: in which order local activities go on.
     """
 
     memo: SagaMemo
@@ -113,6 +115,7 @@ class Run:
     cancelled: str | None = None
     forward_only: bool = False
     position: Position = START
+    turns: Turns = field(default_factory=Turns)
 
     def failed_at(self) -> str:
         """The latest step that did not get done."""

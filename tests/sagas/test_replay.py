@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
 
 import amends.worker
 from amends.app import install
 from amends.connect import connect
 from amends.settings import Settings
+from amends.worker import RUNNER
 from tests.conftest import RunWorker
 from tests.sagas.given import replays, reset, saga_status, until_true
 from tests.sagas.travels import WAIT, Trips, book, child, phone, sub, together, undone
@@ -166,3 +172,13 @@ async def test_given_a_saga_that_went_well_when_it_begins_anew_then_it_goes_well
     assert await saga_status(again) == "Completed"
     assert (await trips.events(handle), trips.desk.acted) == (["booked hotel"], [("order", "flight")])
     await until_true("both runs have called", lambda: len(trips.desk.calls) == 2)
+
+
+async def test_given_local_activities_that_ended_apart_when_replayed_in_one_go_then_each_goes_on_in_its_turn() -> None:
+    """A history of a busy machine: what was parked was written down while the next undo was under way."""
+    recorded = (Path(__file__).parent / "histories" / "ended_in_one_go.json").read_text()
+    started = json.loads(recorded)["events"][0]["workflowExecutionStartedEventAttributes"]
+    replayer = Replayer(
+        workflows=trips_app(Desk()).workflows, workflow_runner=RUNNER, data_converter=pydantic_data_converter
+    )
+    await replayer.replay_workflow(WorkflowHistory.from_json(started["workflowId"], recorded))
