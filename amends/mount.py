@@ -51,9 +51,9 @@ async def run_child(
 ) -> Result:
     """Run a process as a child workflow, to its end.
 
-    A child that has run before, under a run of this saga that was ended, may have undone itself. Only past the pivot,
-    where nothing is undone, it counts: one that has come to its end is not run again, and one that was ended from
-    outside goes on, its steps counting as done.
+    A child that has run before, under a run of this saga that was ended or reset, is not run again when it came to its
+    end and stands: its result is taken. One that did not may have undone itself; only past the pivot, where nothing is
+    undone, it goes on, its steps counting as done.
 
     Args:
         run: state of the saga that it is part of.
@@ -81,12 +81,12 @@ async def run_child(
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             )
         except WorkflowAlreadyStartedError:
-            if not run.forward_only:
-                raise
             outcome = await _outcome(name, child)
             if outcome.state == "completed":
                 result: Result = result_of(process.run).validate_python(outcome.result)
                 return result
+            if not run.forward_only:
+                raise
             if outcome.state == "lost":
                 reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
                 continue

@@ -18,6 +18,9 @@ __all__ = ["SagaActivities"]
 FENCE = "select amends.fence(%s, %s, %s)"
 """End a saga, so that none of its steps acts any more; false when it is past its pivot."""
 
+FENCED = "select exists (select from amends.fences where saga = %s)"
+"""Whether a saga, or a child of one, is over and undone."""
+
 UNDOS = """
 select coalesce((select r.payload -> 'undo' from amends.commands r
                  where r.correlation_id = c.correlation_id and r.name = 'saga.retry'
@@ -77,7 +80,9 @@ class SagaActivities:
         """What became of a child that an earlier run of its parent had started, by its workflow id."""
         handle = self._client.get_workflow_handle(child)
         status = (await handle.describe()).status
-        if status == WorkflowExecutionStatus.COMPLETED:
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(FENCED, (child,))).fetchone()
+        if status == WorkflowExecutionStatus.COMPLETED and row == (False,):
             return ChildOutcome(state="completed", result=await handle.result())
         return ChildOutcome(state="running" if status == WorkflowExecutionStatus.RUNNING else "lost")
 
