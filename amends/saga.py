@@ -310,7 +310,9 @@ class Saga:
             if not is_failure(failure):
                 raise failure  # a bug, which is to be mended before anything else
         if not self._run.forward_only:
-            await self._undoing.back(self._path, self._why(failures[0]).reason, group)
+            reason = self._why(failures[0]).reason
+            await self._cancelling.remembered()
+            await self._undoing.back(self._path, reason, group)
         raise failures[0]
 
     async def sub(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:

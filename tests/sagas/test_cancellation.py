@@ -23,7 +23,7 @@ from tests.sagas.travels import (
     together,
     undone,
 )
-from tests.sagas.trips import Desk, trips_app
+from tests.sagas.trips import Desk, Stop, trips_app
 
 WAITING = "select 1 from pg_locks where relation = 'amends.commands'::regclass and not granted"
 WHY = "select data ->> 'why' from amends.events where stream = %s and name = 'trip_test.unbooked'"
@@ -101,11 +101,16 @@ async def test_given_a_wait_when_cancelled_then_all_is_undone_with_the_reason(tr
     assert await rows(trips.url, WHY, f"trip_test-{handle.id}") == [(expected,)]
 
 
+@pytest.mark.parametrize(
+    "stops",
+    [(book("hotel"), WAIT, book("car")), (together(book("hotel"), WAIT), book("car"))],
+    ids=["alone", "in a group"],
+)
 async def test_given_a_cancellation_by_update_then_the_history_knows_of_it_before_anything_is_undone(
-    trips: Trips,
+    trips: Trips, stops: tuple[Stop, ...]
 ) -> None:
     """A workflow task that is lost takes an update with it; what was undone for it would stay undone."""
-    handle = await trips.start(book("hotel"), WAIT, book("car"))
+    handle = await trips.start(*stops)
     await trips.hear(handle)
     await handle.execute_update("turn_back", "bored")
     await undone(handle)
