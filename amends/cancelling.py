@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from amends.errors import SagaCancelled
-from amends.outcomes import from_outside
+from amends.outcomes import from_outside, given_up
 from amends.saga_state import Run
 from amends.shield import to_the_end
 
@@ -18,6 +19,9 @@ __all__ = ["Cancelling"]
 
 SETTLING = 10
 """Turns of the event loop in which what has ended already is noticed, before the rest is cancelled."""
+
+REMEMBERED = timedelta(milliseconds=1)
+"""A timer ends the workflow task; how long it runs does not matter."""
 
 R = TypeVar("R")
 
@@ -37,6 +41,10 @@ class Cancelling:
         self._run.cancelled = reason
         self._interrupt()
 
+    def give_up(self) -> None:
+        """Stop whatever an abandoned saga does: nothing of it is undone, so nothing has to be known of it."""
+        self._stop()
+
     async def durably(self, begin: Callable[[], Awaitable[R]]) -> R:
         """Run a step whose beginning is in the history before it acts; only here and at the end cancellation is heard.
 
@@ -46,9 +54,8 @@ class Cancelling:
 
         Raises:
             SagaCancelled: the saga was cancelled before the step began, or the step was given up for that.
+            ApplicationError: of type Abandoned, when the saga was; past the pivot, where nothing else is heard, too.
         """
-        if self._run.forward_only:
-            return await to_the_end(begin())
         self.raise_if_asked()
         task = asyncio.ensure_future(begin())
         self._run.interruptible[task] = None
@@ -61,12 +68,29 @@ class Cancelling:
         finally:
             self._run.interruptible.pop(task, None)
 
+    async def remembered(self) -> None:
+        """Wait until the history knows of the cancellation, before anything is undone for it.
+
+        An update is not in the history until the workflow task has ended that it came with. If the worker dies before
+        that, the update is lost, and the saga goes on; what local undos had undone by then would be missing.
+        """
+        if self._run.cancelled is None or self._run.forward_only or workflow.cancellation_reason() is not None:
+            return
+        if self._run.remembering is None:
+            self._run.remembering = asyncio.ensure_future(workflow.sleep(REMEMBERED, summary="turn back"))
+        await to_the_end(self._run.remembering)
+
     async def to_the_end(self, running: Awaitable[R]) -> R:
         """Wait for something; a cancellation goes to the durable steps in it, if there are any."""
         return await to_the_end(running, cancelled=self._interrupt)
 
     def _interrupt(self) -> None:
-        """Give up the durable steps that are under way, but none whose end came together with the cancellation."""
+        """Have the cancellation heard, unless the saga only goes forward."""
+        if not self._run.forward_only:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Give up the durable steps that are under way, but none whose end came together with the wish for it."""
 
         async def soon() -> None:
             for _ in range(SETTLING):
@@ -75,17 +99,19 @@ class Cancelling:
                 self._run.given_up.add(task)
                 task.cancel()
 
-        if self._run.interruptible and not self._run.forward_only:
+        if self._run.interruptible:
             self._run.interrupting = asyncio.ensure_future(soon())
 
     def raise_if_asked(self) -> None:
-        """Raise `SagaCancelled` if the saga is to be cancelled and still can be."""
-        cancelled = self.asked()
-        if cancelled is not None:
-            raise cancelled
+        """Raise why the saga is to stop, if it is to."""
+        stopped = self.asked()
+        if stopped is not None:
+            raise stopped
 
-    def asked(self) -> SagaCancelled | None:
-        """That the saga is to be cancelled, if it is and still can be."""
+    def asked(self) -> SagaCancelled | ApplicationError | None:
+        """Why the saga is to stop: it was abandoned, or is to be cancelled and still can be."""
+        if self._run.abandoned is not None:
+            return given_up()
         if self._run.cancelled is None and workflow.cancellation_reason() is not None:
             self._run.cancelled = from_outside()
         return None if self._run.cancelled is None or self._run.forward_only else SagaCancelled(self._run.cancelled)

@@ -84,7 +84,7 @@ class Conduct:
             policy = policy.without_end()
         context = self.context(step_id, step=title, kind="step", undo=undo, pivot=pivot, guarded=True)
         try:
-            result, entry.attempts = await dispatch(title, step, context, policy, durable=durable)
+            result, entry.attempts = await dispatch(title, step, context, policy, self._run.turns, durable=durable)
         except ActivityError as error:
             if not isinstance(step, Call) or step.ask is None or is_cancelled_exception(error):
                 raise
@@ -98,7 +98,7 @@ class Conduct:
 
         async def asking(entry: Entry) -> Any:
             context = self.context(step_id, step=title, kind="step", guarded=True)
-            answer, entry.attempts = await dispatch(title, ask, context, ask.policy or CALL)
+            answer, entry.attempts = await dispatch(title, ask, context, ask.policy or CALL, self._run.turns)
             return answer
 
         try:
@@ -116,7 +116,7 @@ class Conduct:
 
         async def undoing(entry: Entry) -> None:
             context = self.context(undo.id, step=undo.title, kind="undo", undoes=undo.undoes)
-            result, entry.attempts = await to_the_end(dispatch_undo(undo, reason, context))
+            result, entry.attempts = await to_the_end(dispatch_undo(undo, reason, context, self._run.turns))
             self._saw(result)
 
         await self.step(undo.title, undoing, "undo")
@@ -124,7 +124,7 @@ class Conduct:
     async def record(self, entry: Command, entry_id: str, **changes: Any) -> None:
         """Write an entry of the saga's own log; retried until the database has it."""
         context = self.context(entry_id, **changes)
-        await to_the_end(dispatch(entry.message_name, entry, context, COMMAND.without_end()))
+        await to_the_end(dispatch(entry.message_name, entry, context, COMMAND.without_end(), self._run.turns))
 
     def context(self, command_id: str, **changes: Any) -> Context:
         """Who asks, on whose behalf, under which id."""

@@ -52,7 +52,7 @@ class ChildOutcome(Value):
     """What became of a child.
 
     Args:
-        state: running; completed, with its result; lost when it ended in any other way.
+        state: running; completed, with its result; lost when it ended in any other way, or was undone since.
         result: as JSON data.
     """
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import FailureError
 
 from amends.conduct import Conduct
-from amends.errors import Abandoned, Refused
+from amends.errors import Refused
 from amends.messages import Command
-from amends.outcomes import told
+from amends.outcomes import given_up, told
 from amends.parking import Parking, again
 from amends.records import START, Receipt
 from amends.repair import Retry
@@ -41,6 +41,8 @@ async def insist(run: Run, conduct: Conduct, parking: Parking, title: str, step:
         try:
             return await conduct.step(title, partial(conduct.send, title, step, step_id))
         except (Refused, FailureError) as error:
+            if run.abandoned is not None:
+                raise given_up() from error
             refused, why = isinstance(error, Refused), told(error)
         command = isinstance(step, Command)
         name = step.message_name if isinstance(step, Command) else step.step_name
@@ -51,7 +53,7 @@ async def insist(run: Run, conduct: Conduct, parking: Parking, title: str, step:
         )
         repair = parked.repair
         if run.abandoned is not None:
-            raise ApplicationError("abandoned", type=Abandoned.__name__, non_retryable=True)
+            raise given_up()
         if not isinstance(repair, Retry):
             skipped = Receipt(name=name, outcome="skipped", stream="", version=0, position=START)
             return skipped if command else None

@@ -23,6 +23,9 @@ __all__ = ["join_handlers", "run_child"]
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 
+_ABANDON = workflow.ChildWorkflowCancellationType.ABANDON
+_WAIT = workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED
+
 STILL_RUNNING = timedelta(seconds=2)
 """Pause before a child is started again that has not ended yet, or not by itself."""
 
@@ -48,9 +51,9 @@ async def run_child(
 ) -> Result:
     """Run a process as a child workflow, to its end.
 
-    A child that has run before, under a run of this saga that was ended, may have undone itself. Only past the pivot,
-    where nothing is undone, it counts: one that has come to its end is not run again, and one that was ended from
-    outside goes on, its steps counting as done.
+    A child that has run before, under a run of this saga that was ended or reset, is not run again when it came to its
+    end and stands: its result is taken. One that did not may have undone itself; only past the pivot, where nothing is
+    undone, it goes on, its steps counting as done.
 
     Args:
         run: state of the saga that it is part of.
@@ -72,16 +75,18 @@ async def run_child(
                 memo={MEMO: run.memo.model_copy(update={"forward_only": run.forward_only, "mounted": True})},
                 search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
                 static_summary=f"{name} of {info.workflow_id}",
+                # past the pivot it hears no cancellation; who gives the parent up does not wait for it
+                cancellation_type=_ABANDON if run.forward_only else _WAIT,
                 # a parent that is terminated must not take the child's undo with it
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             )
         except WorkflowAlreadyStartedError:
-            if not run.forward_only:
-                raise
             outcome = await _outcome(name, child)
             if outcome.state == "completed":
                 result: Result = result_of(process.run).validate_python(outcome.result)
                 return result
+            if not run.forward_only:
+                raise
             if outcome.state == "lost":
                 reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
                 continue

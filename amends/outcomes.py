@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError
 
-from amends.errors import AmendsError, Refused
+from amends.errors import Abandoned, AmendsError, Refused
 from amends.records import Refusal, UndoStep
 from amends.steps import refused
 from amends.values import Value
 
-__all__ = ["BY_OPERATOR", "HandedOver", "SagaUndone", "from_outside", "is_failure", "told", "undone_child"]
+__all__ = ["BY_OPERATOR", "HandedOver", "SagaUndone", "from_outside", "given_up", "is_failure", "told", "undone_child"]
 
 
 BY_PARENT = "cancelled_by_parent"
@@ -60,6 +60,11 @@ class SagaUndone(ApplicationError):
     def for_caller(self) -> ApplicationError:
         """The same for somebody who waits for an answer of the saga: the refusal, where there is one."""
         return refused(self.refusal) if self.refusal else ApplicationError(self.message, type=self.type)
+
+
+def given_up() -> ApplicationError:
+    """What ends every step of a saga that somebody has abandoned."""
+    return ApplicationError("the saga was abandoned", type=Abandoned.__name__, non_retryable=True)
 
 
 def is_failure(error: BaseException) -> bool:

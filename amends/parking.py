@@ -37,13 +37,14 @@ class Parking:
     def __init__(self, run: Run, conduct: Conduct) -> None:
         self._run, self._conduct = run, conduct
 
-    def open(self, cancel: Callable[[str], bool]) -> None:
+    def open(self, cancel: Callable[[str], bool], give_up: Callable[[], None]) -> None:
         """Let people ask about the saga, repair it, and cancel it.
 
         Args:
             cancel: cancels the saga for a reason; False when that can't be any more.
+            give_up: stops what it is doing, once it is abandoned.
         """
-        self._cancel_saga = cancel
+        self._cancel_saga, self._give_up = cancel, give_up
         workflow.set_query_handler("saga", self.view)
         workflow.set_update_handler(Retry.update, self._retry, validator=self._can_retry)
         workflow.set_update_handler(Skip.update, self._skip, validator=self._can_skip)
@@ -127,6 +128,7 @@ class Parking:
         self._conduct.note("the saga", f"abandoned by {request.actor}: {request.reason}", "undo")
         for parked in self._run.parked.values():
             parked.taken, parked.repair = True, parked.repair or request
+        self._give_up()
 
     async def _cancel(self, request: Cancel) -> None:
         entry = CancelSaga(saga_id=self._run.workflow_id, reason=request.reason)

@@ -33,11 +33,10 @@ from amends.errors import CommandIdReused, Refused, SagaCancelled
 from amends.forward import insist
 from amends.messages import Command
 from amends.mount import join_handlers, run_child
-from amends.outcomes import SagaUndone, from_outside, is_failure, told, undone_child
+from amends.outcomes import SagaUndone, from_outside, given_up, is_failure, told, undone_child
 from amends.parking import Parking
 from amends.records import Position, Receipt, Refusal, UndoStep
 from amends.saga_state import BRANCH, Registered, Run, begin_run
-from amends.shield import to_the_end
 from amends.steps import Call, Step, Undo
 from amends.undoing import GROUPS, Undoing
 from amends.visibility import SAGA_STATUS, Entry
@@ -71,7 +70,7 @@ class Saga:
         self._undoing: Undoing = parent._undoing if parent else Undoing(self._run, self._conduct, self._parking)
         self._cancelling = Cancelling(self._run)
         if parent is None and not MOUNTING.get():
-            self._parking.open(self.cancel)
+            self._parking.open(self.cancel, self._cancelling.give_up)
 
     def within(self, limit: timedelta) -> Self:
         """Give the whole saga a deadline: `async with self.saga.within(timedelta(days=30)) as saga`.
@@ -114,9 +113,12 @@ class Saga:
             self._run.forward_only = True
             self._undoing.adopt(self._run.handed)
             await close(self._run, self._conduct, self._undoing)
+            if self._run.abandoned is not None:
+                raise bad_end(self._run, SagaUndone("abandoned", "all its steps were done", None))
         if error is None or not is_failure(error):
             return False  # a bug fails the workflow task, which goes on from here once it is mended
         undone = self._why(error)
+        await self._cancelling.remembered()
         if self._parent is not None:
             await self._undoing.back(self._path, undone.reason)
             return False
@@ -197,8 +199,11 @@ class Saga:
             ActivityError: the step's deadline passed.
         """
         step_id = self._run.id(self._path + step.step_name)
+        if self._run.abandoned is not None:
+            raise given_up()
         if self._run.forward_only:
-            return await to_the_end(insist(self._run, self._conduct, self._parking, title, step, step_id))
+            going = partial(insist, self._run, self._conduct, self._parking, title, step, step_id)
+            return await self._cancelling.durably(going)
         registered: Registered | None = None
         if undo is not None:
             registered = self._undoing.register(title, self._path, step_id, undo, last=undo_last)
@@ -305,7 +310,9 @@ class Saga:
             if not is_failure(failure):
                 raise failure  # a bug, which is to be mended before anything else
         if not self._run.forward_only:
-            await self._undoing.back(self._path, self._why(failures[0]).reason, group)
+            reason = self._why(failures[0]).reason
+            await self._cancelling.remembered()
+            await self._undoing.back(self._path, reason, group)
         raise failures[0]
 
     async def sub(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:

@@ -18,6 +18,9 @@ __all__ = ["SagaActivities"]
 FENCE = "select amends.fence(%s, %s, %s)"
 """End a saga, so that none of its steps acts any more; false when it is past its pivot."""
 
+FENCED = "select exists (select from amends.fences where saga = %s)"
+"""Whether a saga, or a child of one, is over and undone."""
+
 UNDOS = """
 select coalesce((select r.payload -> 'undo' from amends.commands r
                  where r.correlation_id = c.correlation_id and r.name = 'saga.retry'
@@ -40,10 +43,10 @@ What somebody wanted to be tried instead of an undo takes its place: it may have
 """
 
 REFUSED = """
-select u.step_id from amends.commands u
-where u.correlation_id = %s and u.kind = 'undo' and u.outcome = 'refused' and u.step_id = any(%s)
+select u.undoes, count(*), array_agg(u.step_id) from amends.commands u
+where u.correlation_id = %s and u.kind = 'undo' and u.outcome = 'refused' and u.undoes = any(%s) group by 1
 """
-"""Which of these undos were refused: their ids stand for a no, so they are tried again under others."""
+"""Which undos of these steps were refused: their ids stand for a no, so they are tried again under others."""
 
 
 class SagaActivities:
@@ -67,18 +70,19 @@ class SagaActivities:
             asked = {"saga": whom.saga_id, "workflow": whom.workflow_id}
             rows = await (await connection.execute(UNDOS, asked)).fetchall()
             undos = [UndoStep.model_validate(undo) for (undo,) in rows]
-            ids = [undo.id for undo in undos]
-            refused = {id for (id,) in await (await connection.execute(REFUSED, (whom.saga_id, ids))).fetchall()}
-        run = activity.info().workflow_run_id or ""
-        fresh = [u.model_copy(update={"id": again(u.id, run)}) if u.id in refused else u for u in undos]
-        return Ended(forward=False, undos=tuple(fresh))
+            asked_for = (whom.saga_id, [undo.undoes for undo in undos])
+            rows = await (await connection.execute(REFUSED, asked_for)).fetchall()
+        refused = {step: (times, ids) for step, times, ids in rows}
+        return Ended(forward=False, undos=tuple(_fresh(undo, *refused.get(undo.undoes, (0, []))) for undo in undos))
 
     @activity.defn(name=CHILD_OUTCOME)
     async def child_outcome(self, child: str) -> ChildOutcome:
         """What became of a child that an earlier run of its parent had started, by its workflow id."""
         handle = self._client.get_workflow_handle(child)
         status = (await handle.describe()).status
-        if status == WorkflowExecutionStatus.COMPLETED:
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(FENCED, (child,))).fetchone()
+        if status == WorkflowExecutionStatus.COMPLETED and row == (False,):
             return ChildOutcome(state="completed", result=await handle.result())
         return ChildOutcome(state="running" if status == WorkflowExecutionStatus.RUNNING else "lost")
 
@@ -98,6 +102,11 @@ class SagaActivities:
                 request_id=f"resume-{ended.run_id}",
             )
         )
+
+
+def _fresh(undo: UndoStep, times: int, refused: list[str]) -> UndoStep:
+    """An undo that was refused, under an id that stands for no answer yet; the same one until it is refused again."""
+    return undo.model_copy(update={"id": again(undo.id, f"refused-{times}")}) if undo.id in refused else undo
 
 
 async def _last_task(handle: WorkflowHandle[object, object]) -> int:

@@ -14,6 +14,7 @@ from temporalio import workflow
 from amends.outcomes import HandedOver, SagaUndone
 from amends.records import START, Position, UndoStep
 from amends.repair import Abandon, ParkedStep, Repair
+from amends.turns import Turns
 from amends.visibility import MEMO, Entry, SagaMemo, SagaStatus
 
 __all__ = ["BRANCH", "Parked", "Registered", "Run", "begin_run"]
@@ -88,8 +89,10 @@ class Run:
         failure: why it turned back.
         turned_back_at: when.
         cancelled: the reason, once somebody wants it stopped.
+        remembering: what waits until the history knows of that.
         forward_only: past its pivot.
         position: of its latest event in the feed.
+        turns: in which order local activities go on.
     """
 
     memo: SagaMemo
@@ -111,8 +114,10 @@ class Run:
     failure: SagaUndone | None = None
     turned_back_at: datetime | None = None
     cancelled: str | None = None
+    remembering: asyncio.Future[None] | None = None
     forward_only: bool = False
     position: Position = START
+    turns: Turns = field(default_factory=Turns)
 
     def failed_at(self) -> str:
         """The latest step that did not get done."""

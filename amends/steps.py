@@ -17,6 +17,7 @@ from amends.errors import InvalidInput, Refused
 from amends.messages import Command
 from amends.policies import CALL, COMMAND, Policy
 from amends.records import REASON, Context, Receipt, Refusal, UndoStep
+from amends.turns import Turns
 from amends.values import MASK, personal_in, problems_of, redacted
 
 __all__ = [
@@ -177,7 +178,7 @@ def undo_step(undo: Undo, *, undoes: str, title: str, last: bool, identify: Call
 
 
 async def dispatch(
-    title: str, step: Step, context: Context, policy: Policy, *, durable: bool = False
+    title: str, step: Step, context: Context, policy: Policy, turns: Turns, *, durable: bool = False
 ) -> tuple[Any, int]:
     """Run a step as an activity: a command as a local one, a call as one of its own in the history.
 
@@ -186,6 +187,7 @@ async def dispatch(
         step: command or call.
         context: goes along as the activity's second argument.
         policy: its limits.
+        turns: in which it goes on, if it is a local one.
         durable: a command too is one of its own in the history, so that it can't act before that is written.
 
     Returns:
@@ -196,25 +198,26 @@ async def dispatch(
         ActivityError: its deadline passed, or it failed for good.
     """
     if isinstance(step, Command):
-        receipt: Receipt = await _send(title, step.message_name, step, context, policy, Receipt, local=not durable)
+        local = None if durable else turns
+        receipt: Receipt = await _send(title, step.message_name, step, context, policy, Receipt, local)
         return receipt.raise_refusal(), receipt.attempt
     answer: Answer = await _send(title, step.step_name, step.argument, context, policy, Answer)
     return result_of(step.activity).validate_python(answer.value), answer.attempt
 
 
-async def dispatch_undo(undo: UndoStep, reason: str, context: Context) -> tuple[Any, int]:
+async def dispatch_undo(undo: UndoStep, reason: str, context: Context, turns: Turns) -> tuple[Any, int]:
     """Run an undo from its data; arguments and errors otherwise as `dispatch`."""
     policy = (undo.policy or (CALL if undo.call else COMMAND)).of_undo()
     title = f"undo: {undo.title}"
     if undo.call:
         answer: Answer = await _send(title, undo.name, undo.input(reason), context, policy, Answer)
         return answer.value, answer.attempt
-    receipt: Receipt = await _send(title, undo.name, undo.input(reason), context, policy, Receipt, local=True)
+    receipt: Receipt = await _send(title, undo.name, undo.input(reason), context, policy, Receipt, turns)
     return receipt.raise_refusal(), receipt.attempt
 
 
 async def _send(
-    title: str, name: str, argument: Any, context: Context, policy: Policy, result: type, *, local: bool = False
+    title: str, name: str, argument: Any, context: Context, policy: Policy, result: type, local: Turns | None = None
 ) -> Any:
     limits: dict[str, Any] = {
         "args": [argument, context],
@@ -226,8 +229,8 @@ async def _send(
         "summary": title,
     }
     try:
-        if local:
-            return await workflow.execute_local_activity(name, **limits)
+        if local is not None:
+            return await local.after(workflow.execute_local_activity(name, **limits))
         return await workflow.execute_activity(name, heartbeat_timeout=policy.heartbeat, **limits)
     except FailureError as error:  # a local activity's failure comes bare, an ordinary one's as an ActivityError
         refusal = refusal_in(error) or refusal_in(error.cause)

@@ -162,12 +162,14 @@ class Undoing:
         """End a child for good, and learn what it had done."""
         run = self._run
         ended: Ended = await to_the_end(
-            workflow.execute_local_activity(
-                END_SAGA,
-                EndSaga(saga_id=run.saga_id, workflow_id=child, actor=run.memo.actor, reason=reason),
-                result_type=Ended,
-                start_to_close_timeout=COMMAND.attempt,
-                retry_policy=COMMAND.without_end().retry,
+            run.turns.after(
+                workflow.execute_local_activity(
+                    END_SAGA,
+                    EndSaga(saga_id=run.saga_id, workflow_id=child, actor=run.memo.actor, reason=reason),
+                    result_type=Ended,
+                    start_to_close_timeout=COMMAND.attempt,
+                    retry_policy=COMMAND.without_end().retry,
+                )
             )
         )
         return ended

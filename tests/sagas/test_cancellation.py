@@ -23,7 +23,7 @@ from tests.sagas.travels import (
     together,
     undone,
 )
-from tests.sagas.trips import Desk, trips_app
+from tests.sagas.trips import Desk, Stop, trips_app
 
 WAITING = "select 1 from pg_locks where relation = 'amends.commands'::regclass and not granted"
 WHY = "select data ->> 'why' from amends.events where stream = %s and name = 'trip_test.unbooked'"
@@ -99,6 +99,25 @@ async def test_given_a_wait_when_cancelled_then_all_is_undone_with_the_reason(tr
     assert await trips.events(handle) == ["booked hotel", "unbooked hotel"]
     expected = "cancelled_by_operator" if by == "temporal" else "bored"
     assert await rows(trips.url, WHY, f"trip_test-{handle.id}") == [(expected,)]
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [(book("hotel"), WAIT, book("car")), (together(book("hotel"), WAIT), book("car"))],
+    ids=["alone", "in a group"],
+)
+async def test_given_a_cancellation_by_update_then_the_history_knows_of_it_before_anything_is_undone(
+    trips: Trips, stops: tuple[Stop, ...]
+) -> None:
+    """A workflow task that is lost takes an update with it; what was undone for it would stay undone."""
+    handle = await trips.start(*stops)
+    await trips.hear(handle)
+    await handle.execute_update("turn_back", "bored")
+    await undone(handle)
+    kinds = [event.WhichOneof("attributes") for event in (await handle.fetch_history()).events]
+    accepted = kinds.index("workflow_execution_update_accepted_event_attributes")
+    first_undo = kinds.index("marker_recorded_event_attributes", accepted)
+    assert "workflow_task_completed_event_attributes" in kinds[accepted:first_undo]
 
 
 @pytest.mark.parametrize("mood", ["hang", "act then hang"])

@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 from amends.errors import Refused
 from amends.records import Context, UndoStep
 from amends.steps import dispatch_undo
+from amends.turns import Turns
 from amends.values import Value
 
 __all__ = ["Repeat", "RepeatUndos"]
@@ -38,6 +39,6 @@ class RepeatUndos:
                 command_id=f"{id}/{number}", actor="fault-test", correlation_id=id, causation_id=id, workflow_id=id
             )
             try:
-                await dispatch_undo(undo, request.reason, context)
+                await dispatch_undo(undo, request.reason, context, Turns())
             except Refused as error:
                 raise ApplicationError(f"undo of {undo.title!r}: {error}", non_retryable=True) from error
