@@ -156,14 +156,21 @@ async def _state(pool: Pool, projection: Projection, generation: int) -> tuple[b
 async def _caught_up(pool: Pool, projection: Projection, builders: Sequence[Builder]) -> int:
     """Follow what is served, or the feed where that is an older version, until little is left; returns the events."""
     feed, events = Feed(pool), 0
-    for _ in range(ROUNDS):
+    for builder in builders:
+        await builder.find()
+    rounds = 0
+    while rounds < ROUNDS:
         async with pool.connection() as connection:
             version, _, positions = await served_at(connection, projection.name)
         if version == projection.version and len(positions) == len(builders):
             targets = positions  # to be compared with it, the build must not be ahead of it
+            if any(builder.at > at for builder, at in zip(builders, positions, strict=True)):
+                log.info("build_waits_for_what_is_served", projection=projection.name)
+                await asyncio.sleep(CLOSE)
+                continue
         else:
             targets = [await feed.head()] * len(builders)
-        began = monotonic()
+        began, rounds = monotonic(), rounds + 1
         done = await asyncio.gather(*(builder.up_to(at) for builder, at in zip(builders, targets, strict=True)))
         events += max(done)
         if max(done) <= BATCH or monotonic() - began < CLOSE:
