@@ -312,6 +312,10 @@ async def test_given_rows_that_differ_when_rebuilt_then_reported_and_swapped_onl
     assert await fetch(database_url, ROWS) == shown
     async with open_operator(database_url) as operator:
         assert (await operator.report("readside_orders"))["tables"][0]["differing"]["different"] == 11
+        [_, waiting] = await operator.status("readside_orders")
+        assert (waiting.state, waiting.healthy) == ("rebuilding", False)
+        assert waiting.problem is not None
+        assert "waits for somebody to look" in waiting.problem
     # when: somebody looked at it
     done = await rebuild(history, database_url, asked(history, accept=True))
     # then
