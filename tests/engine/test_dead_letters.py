@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -253,7 +254,8 @@ async def test_given_events_that_go_on_when_retried_meanwhile_then_none_is_lost_
                 await asyncio.sleep(0)
 
         await asyncio.gather(write(), retry())
-        await operator.retry("accounts", "a", *WHO) if await parked() else None
+        with suppress(NothingToDo):  # then all is applied already
+            await operator.retry("accounts", "a", *WHO)
 
         async def done() -> bool:
             [(at,)] = await fetch(database_url, "select max(position) from amends.events")
