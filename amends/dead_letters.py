@@ -45,7 +45,7 @@ from jsonb_to_recordset(%s::jsonb) as l (key text, xid text, position bigint, st
 """Park events."""
 
 COUNT = """
-update amends.checkpoints set dead_letters = dead_letters + %s
+update amends.checkpoints set dead_letters = dead_letters + %s, stopped = false
 where projection = %s and version = %s and generation = %s and partition = %s
 """
 """Keep on the checkpoint how many are parked, so that nobody has to look when there are none."""

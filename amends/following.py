@@ -194,13 +194,9 @@ class Follower(ABC):
                 if wanted is None or wanted.role != self._role:
                     return
                 self._paused = wanted.paused
-                if self._paused:
-                    await wakeups.wait(self._at, stop, beat, self._changed)
-                    wakeups.called = True
-                    continue
-                if wanted.retrying:
+                if wanted.retrying and not wanted.paused:
                     await self._redrive()
-            if not await self._step():
+            if self._paused or not await self._step():
                 await wakeups.wait(self._at, stop, beat, self._changed)
             beat(self._at)
 
@@ -252,7 +248,10 @@ class Follower(ABC):
             )
         if version < self._version:
             return False
-        self._build, self._at = Build(self._name, version, generation, self._partition), Position(xid, number)
+        build = Build(self._name, version, generation, self._partition)
+        if build != self._build:  # tell at once that somebody follows it
+            self._build, self._looked, self._beaten = build, 0.0, 0.0
+        self._at = Position(xid, number)
         return True
 
     async def _look(self) -> Wanted | None:
@@ -276,7 +275,9 @@ class Follower(ABC):
         if not self._due(LOOK, self._looked):
             return False
         wanted = await self._look()
-        return wanted is None or wanted.role != self._role or wanted.retrying or wanted.paused != self._paused
+        if wanted is None or wanted.role != self._role or wanted.paused != self._paused:
+            return True
+        return wanted.retrying and not wanted.paused
 
     def _due(self, seconds: float, last: float) -> bool:
         return not last or asyncio.get_running_loop().time() - last >= seconds

@@ -161,11 +161,14 @@ def begin_build(
 
     Raises:
         Incompatible: a view would lose or retype a column.
+        ProjectionError: it is not installed, or a newer version is being built.
     """
     driver, name, version = _driver(connection), projection.name, projection.version
     driver.execute(LOCK, (name,))
     served = driver.execute(WITH_ROLE, (name, "served")).fetchone()
-    if auto and (served is None or served[0] >= version):
+    if served is None:
+        raise ProjectionError(f"Projection {name!r} is not installed in this database; run amends migrate")
+    if auto and served[0] >= version:
         return None
     building = driver.execute(WITH_ROLE, (name, "building")).fetchone()
     if building is not None:
@@ -182,12 +185,11 @@ def begin_build(
     if auto and driver.execute(LAST_WORD, (name, version)).fetchone() in (("cancel",), ("rollback",)):
         return None
     generation = (latest[0] or 0) + 1
-    if served is not None:
-        _check_views(driver, projection, *served)
+    _check_views(driver, projection, *served)
     _create(driver, projection, generation, "building", throttle)
     for table in projection.tables.values():
         if table.view:
-            check(driver, spec_of(table, generation), pad=served is not None and served[0] == version)
+            check(driver, spec_of(table, generation), pad=served[0] == version)
     driver.execute(NOTE, (name, version, generation, "build", actor, reason, None))
     return generation
 

@@ -12,7 +12,6 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import NullType
 
 from amends.changes import Rows
-from amends.errors import AmendsError
 from amends.feed import Row
 from amends.handling import handle
 from amends.messages import Event
@@ -136,7 +135,7 @@ class Projection:
         if value is None:
             try:
                 value = row.recorded().event.model_dump(mode="json", include={name})[name]
-            except AmendsError:
+            except Exception:  # an upcaster may fail in any way; then nobody can tell the key
                 return row.stream
         return value if isinstance(value, str) else to_json(value).decode()
 

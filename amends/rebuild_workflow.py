@@ -14,7 +14,7 @@ from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityCancellationType
 
-from amends.errors import Incompatible, NothingToDo, NotServed
+from amends.errors import Incompatible, NothingToDo, NotServed, StartupError
 from amends.rebuild_request import RebuildRequest, Rebuilt, Who
 from amends.supervision import elsewhere
 
@@ -65,7 +65,7 @@ class RebuildActivities:
             )
         async with _beating(), self._turns:
             try:
-                return await _unless_shut_down(rebuild(projection, self._url, request))
+                return await _unless_shut_down(rebuild(projection, self._url, request, activity.info().workflow_run_id))
             except (Incompatible, NothingToDo) as error:
                 raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
 
@@ -166,13 +166,19 @@ async def start_rebuilds(client: Client, projections: Iterable[Projection], task
         projections: those that the app lists.
         task_queue: where workers poll.
         url: of the database.
+
+    Raises:
+        StartupError: the database has not been migrated.
     """
-    from psycopg import AsyncConnection
+    from psycopg import AsyncConnection, ProgrammingError
 
     from amends.database import conninfo
 
     async with await AsyncConnection.connect(conninfo(url, "projector"), autocommit=True) as connection:
-        served: dict[str, int] = dict(await (await connection.execute(SERVED)).fetchall())
+        try:
+            served: dict[str, int] = dict(await (await connection.execute(SERVED)).fetchall())
+        except ProgrammingError as error:
+            raise StartupError(f"The database lacks what this code needs ({error}); run amends migrate") from error
     for projection in projections:
         shown = served.get(projection.name)
         if shown is not None and shown < projection.version:

@@ -41,19 +41,26 @@ select built_at is not null, report from amends.generations where projection = %
 REPORT = "update amends.generations set report = %s where projection = %s and version = %s and generation = %s"
 """Keep a report with the build, for somebody to look at."""
 
+SWAPPED = """
+select version, generation from amends.projection_log
+where projection = %s and action = 'swap' and detail ->> 'token' = %s
+"""
+"""What somebody has swapped whose death hid that he had."""
+
 THROTTLE = """
 update amends.checkpoints set throttle = %s where projection = %s and version = %s and generation = %s
 """
 """Events a second, at most."""
 
 
-async def rebuild(projection: Projection, url: str, request: RebuildRequest) -> Rebuilt:
+async def rebuild(projection: Projection, url: str, request: RebuildRequest, token: str | None = None) -> Rebuilt:
     """Build, catch up, verify and swap; cancel it and call it again, it goes on from there.
 
     Args:
         projection: what this code knows of it.
         url: a login that owns the schema.
         request: who wants it, why, and how.
+        token: names the intent: called again with it after the swap, nothing is built once more.
 
     Returns:
         what came of it; where the rows differ and nobody has accepted that, the build waits for a person.
@@ -65,6 +72,8 @@ async def rebuild(projection: Projection, url: str, request: RebuildRequest) -> 
     """
     began, name, version = monotonic(), projection.name, projection.version
     async with open_pool(bulk_url(url), "projector", 2 + 2 * projection.partitions) as pool:
+        if token is not None and (swapped := await _swapped(pool, name, token)) is not None:
+            return Rebuilt(outcome="swapped", version=swapped[0], generation=swapped[1])
         generation = await _begun(pool, projection, url, request)
         if generation is None:
             return Rebuilt(outcome="nothing", version=version, generation=0)
@@ -93,7 +102,8 @@ async def rebuild(projection: Projection, url: str, request: RebuildRequest) -> 
                 await builder.find()
                 await builder.within(connection, until)
 
-        detail = report.model_dump(mode="json") | {"seconds": round(monotonic() - began, 1), "events": events}
+        detail = report.model_dump(mode="json") | {"events": events, "token": token}
+        detail["seconds"] = round(monotonic() - began, 1)
         while True:
             try:
                 await swap(url, name, (version, generation), finish, request.actor, request.reason, detail)
@@ -103,6 +113,12 @@ async def rebuild(projection: Projection, url: str, request: RebuildRequest) -> 
                 await _caught_up(pool, projection, builders)
         log.info("projection_swapped", projection=name, version=version, generation=generation, events=events)
         return done
+
+
+async def _swapped(pool: Pool, name: str, token: str) -> tuple[int, int] | None:
+    async with pool.connection() as connection:
+        row = await (await connection.execute(SWAPPED, (name, token))).fetchone()
+    return None if row is None else (row[0], row[1])
 
 
 async def _begun(pool: Pool, projection: Projection, url: str, request: RebuildRequest) -> int | None:
@@ -140,14 +156,21 @@ async def _state(pool: Pool, projection: Projection, generation: int) -> tuple[b
 async def _caught_up(pool: Pool, projection: Projection, builders: Sequence[Builder]) -> int:
     """Follow what is served, or the feed where that is an older version, until little is left; returns the events."""
     feed, events = Feed(pool), 0
-    for _ in range(ROUNDS):
+    for builder in builders:
+        await builder.find()
+    rounds = 0
+    while rounds < ROUNDS:
         async with pool.connection() as connection:
             version, _, positions = await served_at(connection, projection.name)
         if version == projection.version and len(positions) == len(builders):
             targets = positions  # to be compared with it, the build must not be ahead of it
+            if any(builder.at > at for builder, at in zip(builders, positions, strict=True)):
+                log.info("build_waits_for_what_is_served", projection=projection.name)
+                await asyncio.sleep(CLOSE)
+                continue
         else:
             targets = [await feed.head()] * len(builders)
-        began = monotonic()
+        began, rounds = monotonic(), rounds + 1
         done = await asyncio.gather(*(builder.up_to(at) for builder, at in zip(builders, targets, strict=True)))
         events += max(done)
         if max(done) <= BATCH or monotonic() - began < CLOSE:

@@ -22,7 +22,7 @@ __all__ = ["elsewhere", "keep_following", "see_to", "tail"]
 SILENCE = timedelta(seconds=5)
 """A tailing activity that has not been heard of for this long is started again elsewhere."""
 
-ELSEWHERE = timedelta(seconds=0.5)
+ELSEWHERE = timedelta(seconds=1)
 """How soon an activity that this worker's code is too old for is offered again; by chance to another worker."""
 
 HISTORY_EVENTS = 2_000

@@ -96,10 +96,10 @@ async def swap(
     while True:
         try:
             async with await AsyncConnection.connect(conninfo(url, "owner")) as connection:
-                await connection.execute(PATIENCE)
                 await connection.execute(LOCK, (name,))
                 version, _, positions = await served_at(connection, name, locked=True)
                 await finish(connection, max(positions))
+                await connection.execute(PATIENCE)
                 row = await (await connection.execute(SPECS, (name, *build))).fetchone()
                 if row is None:
                     raise Superseded(f"Projection {name!r}: the build {build[0]}, generation {build[1]} was cancelled")
@@ -133,13 +133,13 @@ async def roll_back(url: str, name: str, actor: str, reason: str) -> tuple[int, 
         try:
             async with await AsyncConnection.connect(conninfo(url, "owner")) as connection:
                 await connection.execute("select amends.said_by(%s, %s)", (actor, reason))
-                await connection.execute(PATIENCE)
                 await connection.execute(LOCK, (name,))
                 last = await (await connection.execute(LAST, (name,))).fetchone()
                 if last is None:
                     raise NothingToDo(f"Projection {name!r} keeps no other build; see amends views list")
                 version, generation, _ = await served_at(connection, name, locked=True)
                 build = (last[0], last[1])
+                await connection.execute(PATIENCE)
                 await _show(connection, last[2], pad=True)
                 await _serve(connection, name, build)
                 detail = Jsonb({"to_version": build[0], "to_generation": build[1]})

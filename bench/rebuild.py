@@ -1,9 +1,8 @@
 """Rebuilds every read model of the shop: `python -m bench.rebuild [--events 1000000] [--batch 200] [--json]`.
 
-A real PostgreSQL in a temporary folder is filled with orders, each of them a copy of one real story. Every read model
-is first made by a replay in small batches, then rebuilt, one after the other, while orders go on being written,
-followed and read. The rebuild compares its rows with those of the replay; a reader looks all the while whether rows
-go missing.
+A real PostgreSQL in a temporary folder is filled with orders, each a copy of one real story. Every read model is first
+made by a replay in small batches, then rebuilt, one after the other, while orders go on being written and read.
+The rebuild compares its rows with those of the replay; a reader looks all the while whether rows go missing.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ where c.correlation_id = %s and c.events > 0 order by e.xid, e.position
 """
 """All that it led to."""
 
-READERS = (
-    "select projection, version, xid, position, updated_at from views.projection_status order by projection, version"
-)
+READERS = """
+select projection, version, xid, position, updated_at from views.projection_status where served order by projection
+"""
 """How far each reader of the feed has come."""
 
 KNOWN = "select distinct correlation_id from amends.commands where correlation_id = any(%s)"

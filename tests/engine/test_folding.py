@@ -95,7 +95,7 @@ async def test_given_any_events_and_batches_when_folded_then_the_rows_are_those_
     folding, table = declare(1)
     plain, _ = declare(2)
     install(database_url, folding)
-    install_beside(database_url, plain)
+    install(database_url, plain)  # another version: its table is there beside the first
 
     with psycopg.connect(database_url) as connection:
 
@@ -132,11 +132,6 @@ def send(connection: psycopg.Connection[Any], rows: Any) -> None:
         rows.settle(table, connection.execute(table.generation(1).read, (keys.decode(),)).fetchall())
     for table, payload in rows.statements():
         connection.execute(table.generation(1).merge, (payload.decode(),))
-
-
-def install_beside(url: str, projection: Projection) -> None:
-    """Only the table of another version: its build has begun."""
-    install(url, projection)
 
 
 def test_given_one_kind_of_operation_for_each_column_when_folded_then_one_statement_a_table() -> None:
@@ -189,7 +184,7 @@ async def test_given_rows_derived_from_themselves_when_folded_then_as_one_event_
     folding, table = declare(1)
     plain, _ = declare(2)
     install(database_url, folding)
-    install_beside(database_url, plain)
+    install(database_url, plain)  # another version: its table is there beside the first
 
     with psycopg.connect(database_url) as connection:
 

@@ -171,6 +171,27 @@ async def test_given_a_pause_when_events_come_then_none_is_applied_until_it_is_r
     assert await fetch(database_url, log) == [("pause", *WHO), ("resume", *WHO)]
 
 
+async def test_given_partitions_when_a_worker_runs_then_each_is_followed(
+    database_url: str, operator: ProjectionOperator, run_worker: RunWorker
+) -> None:
+    shared = order_list()
+    shared.partitions = 3
+    install(database_url, shared)
+    async with connect(database_url) as connection:
+        for n in range(20):
+            at = await append(connection, f"order-o{n}", 0, Placed(order_id=f"o{n}", total=1))
+    async with run_worker(App(projections=[shared])):
+
+        async def well() -> bool:
+            found = await status(operator)
+            return found.healthy and found.position == at.number
+
+        await until(well)
+    assert await fetch(database_url, "select count(*) from views.readside_order") == [(20,)]
+    moved = "select count(*) from amends.checkpoints where projection = %s and position = %s"
+    assert await fetch(database_url, moved, NAME, at.number) == [(3,)]
+
+
 async def test_given_a_worker_when_asked_then_projections_and_process_managers_are_healthy(
     database_url: str, operator: ProjectionOperator, run_worker: RunWorker
 ) -> None:

@@ -272,6 +272,19 @@ async def test_given_a_builder_that_is_killed_when_built_again_then_it_goes_on_f
     assert await fetch(database_url, ROWS) == await replayed(database_url, pool)
 
 
+async def test_given_a_swap_that_nobody_heard_of_when_asked_again_then_it_is_not_built_once_more(
+    database_url: str, pool: Pool
+) -> None:
+    history = order_list()
+    install(database_url, history)
+    await placed(database_url, 3)
+    await caught_up(database_url, pool, history)
+    for _ in range(2):
+        done = await rebuild(history, database_url, asked(history), "this intent")
+        assert (done.outcome, done.generation) == ("swapped", 2)
+    assert await fetch(database_url, TABLES) == [("readside_order_v1",), ("readside_order_v1_g2",)]
+
+
 async def test_given_rows_that_differ_when_rebuilt_then_reported_and_swapped_only_when_accepted(
     database_url: str, pool: Pool
 ) -> None:
@@ -299,6 +312,10 @@ async def test_given_rows_that_differ_when_rebuilt_then_reported_and_swapped_onl
     assert await fetch(database_url, ROWS) == shown
     async with open_operator(database_url) as operator:
         assert (await operator.report("readside_orders"))["tables"][0]["differing"]["different"] == 11
+        [_, waiting] = await operator.status("readside_orders")
+        assert (waiting.state, waiting.healthy) == ("rebuilding", False)
+        assert waiting.problem is not None
+        assert "waits for somebody to look" in waiting.problem
     # when: somebody looked at it
     done = await rebuild(history, database_url, asked(history, accept=True))
     # then

@@ -231,6 +231,11 @@ with slowest as (
            case when s.role = 'kept' then null
                 when s.stopped then 'stopped: ' || coalesce(s.last_error, 'see the worker''s log')
                 when s.paused_at is not null then format('paused by %s: %s', s.paused_by, s.pause_reason)
+                when s.role = 'building' and exists (
+                    select from amends.generations g
+                    where g.projection = s.projection and g.version = s.version and g.generation = s.generation
+                      and g.report is not null)
+                    then 'its rows differ from what is served, and it waits for somebody to look: see views.projection_log'
                 when s.beat_at = '-infinity' then 'nobody has followed it yet: does a worker of its version run?'
                 when s.beat_at < clock_timestamp() - interval '15 seconds' then
                     format('nobody follows it: the last sign of life was %s seconds ago',
