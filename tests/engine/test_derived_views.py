@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from psycopg import errors as pg
-from sqlalchemy import Column, Integer, Text
+from sqlalchemy import Column, Integer, Text, text
 
 from amends.app import App
 from amends.app import install as install_app
@@ -29,13 +29,11 @@ def derive(sql: str, *columns: str, name: str = "derived_sums", comment: str = "
     return DerivedView(name, sql, comment=comment, columns={column: f"The {column}." for column in columns})
 
 
-def show(url: str, *views: DerivedView, on: Projection | None = None, publish: bool = False) -> None:
+def show(url: str, *views: DerivedView, on: Projection | None = None) -> None:
     """Install the projection that they stand on, and them."""
     projection = on or order_list()
     with owner_engine(url).begin() as owner:
         projection.install(owner)
-        if publish:
-            projection.publish(owner)
         install(owner, views, projection.tables.values())
 
 
@@ -86,7 +84,9 @@ async def test_given_a_view_that_shows_an_older_version_when_one_needs_new_colum
     show(database_url, new, above, on=widened(2, "a", "b"))
     assert [name for name, _ in await fetch(database_url, COLUMNS, "views.derived_sums")] == ["a"]
     assert await fetch(database_url, COLUMNS, "views.above") == []
-    show(database_url, new, above, on=widened(2, "a", "b"), publish=True)
+    with owner_engine(database_url).begin() as owner:
+        owner.execute(text("create or replace view views.wide as select k, a, 1 as b from read_models.wide_v1"))
+        install(owner, [new, above], widened(2, "a", "b").tables.values())
     assert [name for name, _ in await fetch(database_url, COLUMNS, "views.derived_sums")] == ["a", "b"]
     assert [name for name, _ in await fetch(database_url, COLUMNS, "views.above")] == ["b"]
 
