@@ -122,7 +122,8 @@ def install(app: App, database_url: str) -> None:
             app.install(connection)
             for projection in app.projections:
                 projection.install(connection)
-            install_views(connection, app.views)
+            bases = [table for projection in app.projections for table in projection.tables.values()]
+            install_views(connection, app.views, bases)
             for manager in app.process_managers:
                 install_manager(connection, manager)
     except (DBAPIError, ProgrammingError) as error:

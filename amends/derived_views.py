@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import structlog
 from psycopg import Connection, NotSupportedError, ProgrammingError, sql
 from psycopg import errors as pg
 from sqlalchemy import Column, MetaData, Table
@@ -13,8 +14,11 @@ from sqlalchemy import Connection as OwnerConnection
 from sqlalchemy.types import NullType, TypeEngine
 
 from amends.errors import ProjectionError
+from amends.read_tables import ReadTable
 
 __all__ = ["DerivedView", "install"]
+
+log = structlog.get_logger("amends.views")
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -29,6 +33,9 @@ select attname from pg_attribute
 where attrelid = 'pg_temp.amends_probe'::regclass and attnum > 0 order by attnum
 """
 """The columns it has."""
+
+SHOWN = "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0"
+"""The columns of a view that is there."""
 
 ELSEWHERE = """
 select distinct t.relnamespace::regnamespace || '.' || t.relname
@@ -88,12 +95,16 @@ class DerivedView:
         self.table = Table(name, MetaData(), *typed, schema="views")
 
 
-def install(connection: OwnerConnection, views: Sequence[DerivedView]) -> None:
+def install(connection: OwnerConnection, views: Sequence[DerivedView], bases: Iterable[ReadTable]) -> None:
     """Create or replace views, with comments and grants; those that are as they should be are not touched.
+
+    While a projection's view shows an older version, one that needs its new columns stays as it is, or away: install
+    again once that view shows the new version.
 
     Args:
         connection: of the schema's owner, in a transaction.
         views: each after those that it stands on.
+        bases: the tables of the projections, whose views all others stand on.
 
     Raises:
         ProjectionError: a view's SQL is wrong, stands on more than views, or has other columns than it documents; or
@@ -101,8 +112,16 @@ def install(connection: OwnerConnection, views: Sequence[DerivedView]) -> None:
     """
     driver = connection.connection.driver_connection
     assert isinstance(driver, Connection)
+    behind = [table.name for table in bases if table.view and not _shows_all(driver, table)]
     for number, view in enumerate(views):
-        if not _same(driver, view):
+        try:
+            same = _same(driver, view)
+        except ProjectionError as error:
+            if not behind or not isinstance(error.__cause__, pg.UndefinedColumn | pg.UndefinedTable):
+                raise
+            log.warning("view_waits", view=view.name, until_new_version_is_shown_by=behind, error=str(error))
+            continue
+        if not same:
             _show(driver, view, views[number + 1 :])
         name = sql.Identifier("views", view.name)
         driver.execute(sql.SQL("comment on view {} is {}").format(name, sql.Literal(view.comment)))
@@ -110,6 +129,12 @@ def install(connection: OwnerConnection, views: Sequence[DerivedView]) -> None:
             target = sql.Identifier("views", view.name, column)
             driver.execute(sql.SQL("comment on column {} is {}").format(target, sql.Literal(comment)))
         driver.execute(sql.SQL(MAY_READ).format(name))
+
+
+def _shows_all(driver: Connection[Any], table: ReadTable) -> bool:
+    """Whether the view over a table shows all columns that the table has by now."""
+    shown = {column for (column,) in driver.execute(SHOWN, (f"views.{table.name}",)).fetchall()}
+    return table.comments.keys() <= shown
 
 
 def _same(driver: Connection[Any], view: DerivedView) -> bool:

@@ -6,13 +6,14 @@ import asyncio
 
 import pytest
 from psycopg import errors as pg
-from sqlalchemy import Integer
+from sqlalchemy import Column, Integer, Text, text
 
 from amends.app import App
 from amends.app import install as install_app
 from amends.database import conninfo
 from amends.derived_views import DerivedView, install
 from amends.errors import ProjectionError
+from amends.projection import Projection
 from amends.schema import owner_engine
 from tests.engine.readside_shop import connect, fetch, order_list
 
@@ -28,11 +29,12 @@ def derive(sql: str, *columns: str, name: str = "derived_sums", comment: str = "
     return DerivedView(name, sql, comment=comment, columns={column: f"The {column}." for column in columns})
 
 
-def show(url: str, *views: DerivedView) -> None:
+def show(url: str, *views: DerivedView, on: Projection | None = None) -> None:
     """Install the projection that they stand on, and them."""
+    projection = on or order_list()
     with owner_engine(url).begin() as owner:
-        order_list().install(owner)
-        install(owner, views)
+        projection.install(owner)
+        install(owner, views, projection.tables.values())
 
 
 async def test_given_an_application_when_installed_again_and_again_then_its_views_are_there_documented_for_readers(
@@ -64,6 +66,29 @@ async def test_given_a_view_when_its_columns_change_then_those_after_it_in_the_l
     show(database_url, derive("select total, order_id from views.readside_order", "total", "order_id"), above)
     assert [name for name, _ in await fetch(database_url, COLUMNS, "views.derived_sums")] == ["total", "order_id"]
     assert [name for name, _ in await fetch(database_url, COLUMNS, "views.above")] == ["total"]
+
+
+def widened(version: int, *columns: str) -> Projection:
+    projection = Projection("widened", version=version)
+    key = Column("k", Text, primary_key=True, comment="Key.")
+    projection.table("wide", key, *(Column(c, Integer, comment="Some.") for c in columns), comment="A row a key.")
+    return projection
+
+
+async def test_given_a_view_that_shows_an_older_version_when_one_needs_new_columns_then_it_waits_until_they_are_shown(
+    database_url: str,
+) -> None:
+    old, new = derive("select a from views.wide", "a"), derive("select a, b from views.wide", "a", "b")
+    above = derive("select b from views.derived_sums", "b", name="above")
+    show(database_url, old, on=widened(1, "a"))
+    show(database_url, new, above, on=widened(2, "a", "b"))
+    assert [name for name, _ in await fetch(database_url, COLUMNS, "views.derived_sums")] == ["a"]
+    assert await fetch(database_url, COLUMNS, "views.above") == []
+    with owner_engine(database_url).begin() as owner:
+        owner.execute(text("create or replace view views.wide as select k, a, 1 as b from read_models.wide_v1"))
+        install(owner, [new, above], widened(2, "a", "b").tables.values())
+    assert [name for name, _ in await fetch(database_url, COLUMNS, "views.derived_sums")] == ["a", "b"]
+    assert [name for name, _ in await fetch(database_url, COLUMNS, "views.above")] == ["b"]
 
 
 async def test_given_somebody_who_has_built_on_a_view_when_its_columns_change_then_they_are_named_and_nothing_is_lost(

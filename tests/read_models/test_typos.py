@@ -120,11 +120,11 @@ async def test_given_pg_trgm_when_a_large_catalogue_is_searched_then_both_indexe
     with psycopg.connect(forgiving.url, autocommit=True) as connection:
         connection.execute("vacuum analyze read_models.product_catalog_v2")
     plan = await explained(forgiving, product_search("darjiling", typos=True))
-    assert "product_catalog_by_word" in plan
-    assert "product_catalog_by_letters" in plan
+    assert "_by_word" in plan
+    assert "_by_letters" in plan
     assert "Seq Scan" not in plan
     plain = await explained(forgiving, product_search("darj"))
-    assert "product_catalog_by_word" in plain
+    assert "_by_word" in plain
     assert "Seq Scan" not in plain
     assert [row.sku for row in (await search_products(forgiving.ask, "darjiling")).items] == ["TEA-2"]
 
