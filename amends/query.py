@@ -28,7 +28,7 @@ class Query(Generic[T]):
     """
 
     statement: Select[Any] | TextualSelect
-    read: Callable[[Sequence[Mapping[str, Any]]], T]
+    read: Callable[[Sequence[Mapping[Any, Any]]], T]
 
     @cached_property
     def views(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, RowMapping, Table, Text, cast, column, func, select, tuple_
+from sqlalchemy import BigInteger, Table, Text, cast, column, func, select, tuple_
 from sqlalchemy import exc as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -72,7 +72,7 @@ class Changes(Generic[R]):
         statement = select(self.view).join(since, (view[self.key] == since.c.key) & new)
         return Query(statement.order_by(view.xid, view.position).limit(MOST), self._read)
 
-    def _read(self, found: Sequence[RowMapping | Mapping[str, Any]]) -> list[R]:
+    def _read(self, found: Sequence[Mapping[Any, Any]]) -> list[R]:
         return [self.row.model_validate({**one, "position": (one["xid"], one["position"])}) for one in found]
 
 

@@ -53,6 +53,9 @@ CHANGES = (
     "truncate {table}",
 )
 
+BY_NOBODY = (pg.ObjectNotInPrerequisiteState, pg.WrongObjectType, pg.GeneratedAlways)
+"""How it is said that nobody can change such a view, before anybody's rights are looked at."""
+
 
 @contextmanager
 def acting_as(url: str, role: Role) -> Iterator[psycopg.Connection[Any]]:
@@ -119,8 +122,7 @@ def test_the_reader_selects_from_every_view_and_changes_none(reader: psycopg.Con
     for view, column in views:
         reader.execute(composed("select * from {table}", "views", view, column))
         for change in CHANGES:
-            # some views can't be changed by anybody, which is said before anybody's rights are looked at
-            with pytest.raises((pg.InsufficientPrivilege, pg.ObjectNotInPrerequisiteState, pg.WrongObjectType)):
+            with pytest.raises((pg.InsufficientPrivilege, *BY_NOBODY)):
                 reader.execute(composed(change, "views", view, column))
         [more] = reader.execute(
             "select has_table_privilege(%s, 'insert, update, delete, truncate, references, trigger')",
