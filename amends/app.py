@@ -17,6 +17,7 @@ from amends.aggregate import Aggregate
 from amends.database import Pool
 from amends.errors import ServerFailed, StartupError
 from amends.handler import CommandHandler
+from amends.importing.records import SourceRecord
 from amends.reacting import install as install_manager
 from amends.schema import migrate, owner_engine
 
@@ -50,6 +51,7 @@ class App:
         activities: builds the objects that implement activity interfaces, from a worker's resources.
         projections: what keeps the read models.
         process_managers: what reacts to events by starting and signalling workflows.
+        imports: what records of other systems become.
         search_attributes: business keys shown in Temporal, name → type (Keyword, Int, …).
         install: creates what the app needs in the database besides; called as the schema's owner, again and again.
         commands: further commands of the `amends` command line, name → function.
@@ -60,6 +62,7 @@ class App:
     activities: Callable[[Resources], Sequence[object]] = lambda resources: ()
     projections: Sequence[Projection] = ()
     process_managers: Sequence[ProcessManager] = ()
+    imports: Sequence[type[SourceRecord]] = ()
     search_attributes: Mapping[str, str] = field(default_factory=dict)
     install: Callable[[Connection], None] = lambda connection: None
     commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

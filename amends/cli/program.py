@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from amends.app import load_app
 from amends.cli.deploying import deploy, versions
+from amends.cli.importing import import_
 from amends.cli.looking import diagram, show, trace
 from amends.cli.people import screen, told_to_people
 from amends.cli.sagas import sagas
@@ -22,7 +23,7 @@ from amends.settings import Settings
 
 __all__ = ["main", "program"]
 
-COMMANDS: tuple[Callable[..., Any], ...] = (up, worker, migrate, show, trace, diagram, deploy, versions)
+COMMANDS: tuple[Callable[..., Any], ...] = (up, worker, migrate, show, trace, diagram, deploy, versions, import_)
 """The engine's own commands."""
 
 
@@ -49,7 +50,7 @@ def program(settings: Settings) -> typer.Typer:
     """
     line = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     line.callback()(_about)
-    engine = {command.__name__: command for command in COMMANDS}
+    engine = {command.__name__.rstrip("_"): command for command in COMMANDS}
     for name, function in {**engine, **_of_app(settings)}.items():
         line.command(name)(told_to_people(function))
     line.add_typer(sagas(), name="saga")
