@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from amends.app import load_app
 from amends.cli.deploying import deploy, versions
+from amends.cli.exporting import export, restore
 from amends.cli.importing import import_
 from amends.cli.looking import diagram, show, trace
 from amends.cli.people import screen, told_to_people
@@ -23,7 +24,19 @@ from amends.settings import Settings
 
 __all__ = ["main", "program"]
 
-COMMANDS: tuple[Callable[..., Any], ...] = (up, worker, migrate, show, trace, diagram, deploy, versions, import_)
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    up,
+    worker,
+    migrate,
+    show,
+    trace,
+    diagram,
+    deploy,
+    versions,
+    import_,
+    export,
+    restore,
+)
 """The engine's own commands."""
 
 

@@ -300,6 +300,12 @@ MAY: dict[Role, set[str]] = {
         "fences select",
         "fences insert",
         "fences update",
+        "import_rows select",
+        "import_rows insert",
+        "import_rows update",
+        "watermarks select",
+        "watermarks insert",
+        "watermarks update",
     },
     "projector": {"events select", "checkpoints select", "checkpoints insert", "checkpoints update"},
     "reader": set(),
@@ -325,7 +331,7 @@ async def test_what_a_role_may_do_to_the_engine_s_tables(database_url: str, role
 @pytest.mark.parametrize(
     ("role", "schemas", "calls", "creates"),
     [
-        ("writer", {"amends", "views"}, {"append", "fence"}, set[str]()),
+        ("writer", {"amends", "views"}, {"append", "append_many", "fence"}, set[str]()),
         ("projector", {"amends", "read_models", "views"}, set[str](), set[str]()),
         ("reader", {"views"}, {"oldest_writer"}, set[str]()),
     ],
