@@ -86,9 +86,10 @@ where l.line ->> 'table' = {name}
 """The rows of another table, as they were."""
 
 REACTED = """
-update amends.checkpoints c set xid = p.xid::text::xid8, position = p.position
-from (select xid, position from amends_placed
-      where (old, position) <= (%s, %s) order by old desc, position desc limit 1) p
+update amends.checkpoints c set xid = coalesce(p.xid, 0)::text::xid8, position = coalesce(p.position, 0)
+from (values (1)) as one left join (
+    select xid, position from amends_placed where (old, position) <= (%s, %s) order by old desc, position desc limit 1
+) p on true
 where c.projection = %s
 """
 """A process manager has reacted as far as it had."""
