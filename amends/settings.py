@@ -41,6 +41,10 @@ class Settings(BaseSettings):
         None, pattern=r"^[^'\s]+$", description="Version of the code that this worker runs, e.g. a commit."
     )
 
+    source_url: SecretStr | None = Field(
+        None, description="Database of another system whose tables are followed: `amends follow`."
+    )
+
     webhook_secret: SecretStr | None = Field(
         None, description="Shared secret with which an outside service signs its webhooks."
     )

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from amends.app import load_app
 from amends.cli.deploying import deploy, versions
 from amends.cli.exporting import export, restore
+from amends.cli.following import compare_, follow
 from amends.cli.importing import import_
 from amends.cli.looking import diagram, show, trace
 from amends.cli.people import screen, told_to_people
@@ -34,6 +35,8 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     deploy,
     versions,
     import_,
+    follow,
+    compare_,
     export,
     restore,
 )

@@ -42,9 +42,8 @@ set fingerprint = excluded.fingerprint, revision = excluded.revision, run = excl
 """Records of a batch are taken over now."""
 
 WATERMARK = """
-insert into amends.watermarks (source, name, watermark, rows) values (%s, %s, %s, %s)
-on conflict (source, name) do update
-set watermark = excluded.watermark, rows = watermarks.rows + excluded.rows, updated_at = clock_timestamp()
+insert into amends.watermarks (source, name, watermark) values (%s, %s, %s)
+on conflict (source, name) do update set watermark = excluded.watermark, updated_at = clock_timestamp()
 """
 """A table has been taken over as far as this."""
 
@@ -150,7 +149,7 @@ class Importer:
                     settled = [_settled(each) for each in answers]
                     await self._take_over(connection, [p for p, s in zip(pending, settled, strict=True) if s == "over"])
                     if mark is not None and "again" not in settled:
-                        await connection.execute(WATERMARK, (self._source, mark.name, mark.watermark, len(batch)))
+                        await connection.execute(WATERMARK, (self._source, mark.name, mark.watermark))
             except (pg.DeadlockDetected, pg.SerializationFailure):
                 continue
             for each, group in zip(pending, answers, strict=True):

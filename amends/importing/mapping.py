@@ -162,12 +162,14 @@ class TableMapping(FileMapping):
         key: the column that names a row; no two rows share one.
         watermark: the column that grows whenever a row is written: updated_at, or an id where rows only come.
         overlap: how far behind the watermark each look begins, for what was committed late: seconds, or numbers.
+        where: a condition in SQL that leaves rows out.
     """
 
     table: str
     key: str
     watermark: str
     overlap: float = Field(60, ge=0)
+    where: str | None = None
 
     def columns(self) -> set[str]:
         """The columns it needs."""

@@ -197,6 +197,19 @@ async def test_the_file_is_the_same_when_it_is_exported_again_but_for_transactio
     assert lines(tmp_path / "again.jsonl") == lines(exported.file)
 
 
+async def test_a_log_with_more_transactions_than_this_cluster_has_had_is_restored_all_the_same(
+    exported: Exported, here: Settings, database_url: str, tmp_path: Path
+) -> None:
+    [(had,)] = await rows(database_url, "select pg_current_xact_id()::text::bigint")
+    header, rest = exported.file.read_bytes().split(b"\n", 1)
+    many = json.loads(header) | {"transactions": had + 10_000}
+    (tmp_path / "long.jsonl").write_bytes(json.dumps(many).encode() + b"\n" + rest)
+    assert (await amends("restore", str(tmp_path / "long.jsonl"), settings=here)).exit_code == 0
+    assert await rows(database_url, FEED) == await rows(exported.url, FEED)
+    async with open_pool(database_url, "projector", 1) as pool:
+        assert len(await Feed(pool).read(START, 10_000)) == len(await rows(database_url, FEED))
+
+
 async def test_only_its_owner_may_read_the_file(exported: Exported) -> None:
     assert stat.S_IMODE(exported.file.stat().st_mode) == 0o600
 

@@ -47,7 +47,6 @@ create table amends.watermarks (
     source text not null,
     name text not null,
     watermark text not null,
-    rows bigint not null default 0,
     updated_at timestamptz not null default clock_timestamp(),
     primary key (source, name)
 ) with (fillfactor = 10);
