@@ -125,9 +125,8 @@ def read_csv(path: Path, mapping: FileMapping) -> Iterator[Line]:
     """
     csv.field_size_limit(MAX_LINE)
     with _opened(path) as file:
-        text = TextIOWrapper(file, mapping.encoding, errors="surrogateescape", newline="")
-        if mapping.encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-            text.reconfigure(encoding="utf-8-sig")
+        encoding = "utf-8-sig" if mapping.encoding == "utf-8" else mapping.encoding  # passes over the mark of a BOM
+        text = TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
         rows = csv.reader(text, delimiter=mapping.delimiter, strict=True)
         header = next(rows, [])
         missing = sorted(mapping.columns() - set(header))
