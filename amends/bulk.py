@@ -102,6 +102,8 @@ class BulkHandler:
             UnknownMessage: no aggregate handles a command.
             psycopg.errors.DeadlockDetected: all of it is to be done again.
         """
+        if not any(wanted):
+            return [[] for _ in wanted]
         states = await self._load(connection, (each.command for group in wanted for each in group))
         known = await self._known(connection, [each.context.command_id for group in wanted for each in group])
         answers: list[list[Answer]] = [[] for _ in wanted]

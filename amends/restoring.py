@@ -169,7 +169,7 @@ def restore_log(
             if manager.name not in known and manager.since == "now":
                 connection.execute(REACTED_TO_ALL, (manager.name,))
     connection.execute(ANALYZE)
-    connection.execute(NOTIFY, (EVENTS, f"{_value(connection, XID)}:0"))
+    connection.execute(NOTIFY, (EVENTS, "restored"))
     return {name: table.rows for name, table in header.tables.items()}
 
 

@@ -44,6 +44,7 @@ set fingerprint = excluded.fingerprint, revision = excluded.revision, run = excl
 WATERMARK = """
 insert into amends.watermarks (source, name, watermark) values (%s, %s, %s)
 on conflict (source, name) do update set watermark = excluded.watermark, updated_at = clock_timestamp()
+where watermarks.watermark <> excluded.watermark
 """
 """A table has been taken over as far as this."""
 
@@ -95,6 +96,7 @@ class Importer:
         self._bulk, self._source, self._actor, self._follow = bulk, source, actor, follow
         self._report = report
         self._run, self._begin = uuid4(), perf_counter()
+        self._announced = bulk.position
         self.summary = Summary()
 
     async def run(
@@ -162,7 +164,9 @@ class Importer:
                 f"Others keep writing to what {len(pending)} records are about, {pending[0].record.kind} "
                 f"{pending[0].record.id} among them; run it again, it goes on there"
             )
-        await connection.execute(NOTIFY, (EVENTS, str(self._bulk.position)))
+        if self._bulk.position > self._announced:
+            self._announced = self._bulk.position
+            await connection.execute(NOTIFY, (EVENTS, str(self._announced)))
         self.summary.seconds = perf_counter() - self._begin
 
     async def _sort(self, connection: Connection, batch: Sequence[Candidate]) -> list[_Pending]:
