@@ -1,3 +1,27 @@
+-- A command that frees nothing, as most do, must not look for claims to free: joined with an empty list, they were all
+-- read, once their number had been counted while they were few. Whatever else append does by now stays as it is.
+do $migration$
+declare
+    was constant text := $was$
+    delete from amends.claims c
+    using jsonb_to_recordset(request -> 'frees') as f (scope text, hash text)
+    where c.scope = f.scope and c.hash = decode(f.hash, 'hex') and c.stream = target;
+$was$;
+    becomes constant text := $becomes$
+    declare
+        freed record;
+    begin
+        for freed in select f.* from jsonb_to_recordset(request -> 'frees') as f (scope text, hash text) loop
+            delete from amends.claims c
+            where c.scope = freed.scope and c.hash = decode(freed.hash, 'hex') and c.stream = target;
+        end loop;
+    end;
+$becomes$;
+begin
+    execute replace(pg_get_functiondef('amends.append'::regproc), was, becomes);
+end
+$migration$;
+
 -- Appends what many commands led to, in their order and in one transaction; each gets an answer of its own, with the
 -- status of amends.append or: taken (a claimed value is; its index in detail), reused (the command id stands for
 -- another command), again (to be repeated in a new transaction). A subtransaction each costs next to nothing, measured.
