@@ -8,7 +8,7 @@ from typing import Literal, Self, assert_never
 from pydantic import Field
 
 from amends import Aggregate, Claim, Command, Decision, Event, Key, Money, Refused
-from domain.past_order import ImportOrder, OrderImported, as_it_was
+from domain.past_order import ImportOrder, OrderImported, OrderIsImported, as_it_was
 from domain.values import Line, PricedLine, PricedLines, ShortText, total_of
 
 __all__ = [
@@ -62,10 +62,6 @@ class OrderIsCompleted(Refused):
 
 class OrderIsCancelled(Refused):
     """The order is cancelled"""
-
-
-class OrderIsImported(Refused):
-    """The order was taken over from another system, which took the money; it can only be changed there"""
 
 
 class OrderNotCompleted(Refused):

@@ -8,10 +8,22 @@ from typing import Literal
 from amends import Command, Event, Key, Money, Refused
 from domain.values import NotNegativeMoney, PastMoment, PricedLine, PricedLines, ShortText, total_of
 
-__all__ = ["DoesNotAddUp", "EndedBeforePlaced", "ImportOrder", "ImportedEnding", "OrderImported", "as_it_was"]
+__all__ = [
+    "DoesNotAddUp",
+    "EndedBeforePlaced",
+    "ImportOrder",
+    "ImportedEnding",
+    "OrderImported",
+    "OrderIsImported",
+    "as_it_was",
+]
 
 ImportedEnding = Literal["completed", "cancelled", "refunded"]
 """How an order has ended; refunded when everything came back."""
+
+
+class OrderIsImported(Refused):
+    """The order was taken over from another system, which took the money; it can only be changed there"""
 
 
 class DoesNotAddUp(Refused):

@@ -25,10 +25,15 @@ from amends.importing.session import importing
 from amends.settings import Settings
 from amends.store import EventStore
 from app import app
+from client import Shop
+from domain.order import OrderExists, OrderIsImported
 from domain.stock import ReceiveStock, StockItem
+from domain.values import Line
 from tests.cli.typing_in import amends
+from tests.conftest import RunWorker
 from tests.importing.legacy import customer, euros, order, product, projected, rows, said, stock, write
 from tests.kernel.kernel_shop import context
+from workflows.payment import PaymentMethod
 
 ROOT = Path(__file__).parents[2]
 TOGETHER = 60.0
@@ -215,6 +220,21 @@ async def test_a_file_that_can_t_be_read_is_told(arguments: list[str], told: str
     done = await amends("import", *arguments, settings=settings)
     assert done.exit_code == 2
     assert told in done.stderr.replace("\n", " ")
+
+
+async def test_an_imported_order_starts_no_saga_and_is_neither_refunded_nor_placed_again_here(
+    load: Import, settings: Settings, run_worker: RunWorker, database_url: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "shop.jsonl", [customer("ann"), product("TEA"), stock("TEA", 5), order("o1", "ann")])
+    assert (await load(file))[0]["imported"] == 4
+    before = await rows(database_url, EVENTS)
+    async with run_worker(), await Shop.connect(settings) as shop:
+        with pytest.raises(OrderIsImported):
+            await shop.refund_order("o1")
+        with pytest.raises(OrderExists):
+            await shop.place_order("ann", [Line(sku="TEA", quantity=1)], PaymentMethod(token="tok_ok"), request_id="o1")
+    assert await rows(database_url, EVENTS) == before
+    assert await rows(database_url, "select count(*) from gateway.requests") == [(0,)]
 
 
 async def test_others_may_write_to_the_same_things_meanwhile(database_url: str, tmp_path: Path) -> None:
