@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -23,6 +23,11 @@ MAX_LINE = 2**20
 """Longest line of a file, in bytes."""
 
 BOM = b"\xef\xbb\xbf"
+
+TOO_LONG = "\x00"
+"""Stands for a line of CSV that is too long; no cell may be that, or hold it."""
+
+_ENDINGS = ("\n", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ def read_csv(path: Path, mapping: FileMapping) -> Iterator[Line]:
     with _opened(path) as file:
         encoding = "utf-8-sig" if mapping.encoding == "utf-8" else mapping.encoding  # passes over the mark of a BOM
         text = TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
-        rows = csv.reader(text, delimiter=mapping.delimiter, strict=True)
+        rows = csv.reader(_bounded(text), delimiter=mapping.delimiter, strict=True)
         header = next(rows, [])
         missing = sorted(mapping.columns() - set(header))
         if missing:
@@ -144,6 +149,16 @@ def read_csv(path: Path, mapping: FileMapping) -> Iterator[Line]:
                 continue
             if row:
                 yield _row(number, file.tell(), header, row, mapping)
+
+
+def _bounded(text: TextIO) -> Iterator[str]:
+    """Lines of a text; one that is too long is not even kept in memory."""
+    while line := text.readline(MAX_LINE):
+        if len(line) == MAX_LINE and not line.endswith(_ENDINGS):
+            while (rest := text.readline(MAX_LINE)) and not rest.endswith(_ENDINGS):
+                pass
+            line = f"{TOO_LONG}\n"
+        yield line
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -168,6 +183,8 @@ def _json(number: int, done: int, line: bytes) -> Line:
 
 
 def _row(number: int, done: int, header: list[str], row: list[str], mapping: FileMapping) -> Line:
+    if row == [TOO_LONG]:
+        return Line(number, done, {}, {"line": f"is longer than {MAX_LINE} characters"})
     if len(row) != len(header):
         return Line(number, done, {}, {"line": f"has {len(row)} columns where the header has {len(header)}"})
     for column, cell in zip(header, row, strict=True):

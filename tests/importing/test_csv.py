@@ -152,6 +152,18 @@ def test_what_can_t_be_decoded_or_parsed_is_told_and_the_rest_is_read(tmp_path: 
     ]
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_line_that_is_too_long_is_told_and_the_rest_is_read(quote: str, tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    file.write_text(f"name,age\nAnn,1\n{quote}{'x' * 3_000_000}{quote},2\nDan,3\n")
+    found = lines(file, FileMapping.model_validate({"kind": "thing", "fields": {"id": "name", "age": "age"}}))
+    assert [(line.number, dict(line.data).get("id"), dict(line.problems or {})) for line in found] == [
+        (2, "Ann", {}),
+        (3, None, {"line": "is longer than 1048576 characters"}),
+        (4, "Dan", {}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
