@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar
 
@@ -91,5 +92,20 @@ class SourceRecord(Value):
         return ()
 
     def fingerprint(self) -> bytes:
-        """A hash of the content: fields that a later version of the class adds don't change it by their defaults."""
-        return sha256(to_json([self.kind, self.model_dump(mode="json", exclude_defaults=True)])).digest()[:16]
+        """A hash of the content, however that was written: a moment is the same in each time zone.
+
+        Fields that a later version of the class adds don't change it by their defaults.
+        """
+        return sha256(to_json([self.kind, _same(self.model_dump(exclude_defaults=True))])).digest()[:16]
+
+
+def _same(value: Any) -> Any:
+    match value:
+        case datetime() if value.tzinfo is not None:
+            return value.astimezone(UTC)
+        case dict():
+            return {name: _same(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_same(part) for part in value]
+        case _:
+            return value

@@ -195,6 +195,14 @@ async def test_keys_that_are_none_of_ours_are_hashed_alike_wherever_they_stand(
     assert as_key("plain-1.A_b") == "plain-1.A_b"
 
 
+async def test_a_record_that_is_only_written_otherwise_has_not_changed(load: Import, tmp_path: Path) -> None:
+    file = write(tmp_path / "shop.jsonl", [order(1, 1, ended_at="2019-03-03T12:00:00+01:00"), customer(1)])
+    await load(file)
+    other = dict(reversed(order("1", "1", ended_at="2019-03-03T11:00:00.000Z", total=None).items()))
+    again, done = await load(write(file, [customer("1", email=" 1@EXAMPLE.org"), other]))
+    assert (again["already"], again["changed"], done.exit_code) == (2, 0, 0)
+
+
 async def test_two_systems_with_the_same_keys_are_two_sources(load: Import, tmp_path: Path) -> None:
     file = write(tmp_path / "shop.jsonl", [stock("TEA", 5)])
     await load(file, "--source", "north")
