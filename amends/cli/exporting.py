@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from amends.app import load_app
 from amends.cli.people import database_of, screen
 from amends.database import conninfo
-from amends.errors import InvalidInput, ServerFailed
+from amends.errors import InvalidInput, ServerFailed, StartupError
 from amends.exporting import export_log
 from amends.restoring import restore_log
 from amends.settings import Settings
@@ -65,11 +67,16 @@ def restore(
     screen.print(f"Restored {_told(rows)}. The read models follow as soon as a worker runs.", highlight=False)
 
 
-def _owner(settings: Settings) -> psycopg.Connection[Any]:
+@contextmanager
+def _owner(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the schema's owner; what goes wrong with it is told as an error for people."""
     try:
-        return psycopg.connect(conninfo(database_of(settings), "owner"), autocommit=True)
+        with psycopg.connect(conninfo(database_of(settings), "owner"), autocommit=True) as connection:
+            yield connection
+    except psycopg.errors.UndefinedTable as error:
+        raise StartupError(f"The schema is not up to date: {error}. Run `amends migrate` first") from error
     except psycopg.OperationalError as error:
-        raise ServerFailed(f"No connection to PostgreSQL: {error}. See AMENDS_DATABASE_URL") from error
+        raise ServerFailed(f"PostgreSQL: {error}. See AMENDS_DATABASE_URL; nothing was changed") from error
 
 
 def _to_file(connection: psycopg.Connection[Any], file: Path, managers: list[str], show: Any) -> dict[str, int]:

@@ -12,7 +12,7 @@ from psycopg import errors as pg
 from amends.aggregate import Aggregate
 from amends.bulk import BulkHandler
 from amends.database import Connection, conninfo
-from amends.errors import AlreadyRunning, ServerFailed
+from amends.errors import AlreadyRunning, ServerFailed, StartupError
 
 __all__ = ["importing"]
 
@@ -37,11 +37,13 @@ async def importing(
     Raises:
         AlreadyRunning: somebody else imports from it.
         ServerFailed: the database is not there, or goes away.
+        StartupError: its schema is not up to date.
     """
     try:
         connection = await Connection.connect(conninfo(url, "writer"), autocommit=True)
     except OperationalError as error:
-        raise ServerFailed(f"No connection to PostgreSQL: {error}. See AMENDS_DATABASE_URL") from error
+        told = f"No connection to PostgreSQL: {error}. See AMENDS_DATABASE_URL, and run `amends migrate` if it is new"
+        raise ServerFailed(told) from error
     async with connection:  # the lock ends with its session
         try:
             await connection.execute(PATIENCE)
@@ -52,6 +54,8 @@ async def importing(
             ) from None
         try:
             yield connection, BulkHandler(aggregates)
+        except (pg.UndefinedTable, pg.UndefinedFunction) as error:
+            raise StartupError(f"The schema is not up to date: {error}. Run `amends migrate` first") from error
         except OperationalError as error:
             raise ServerFailed(
                 f"PostgreSQL has gone away: {error}. What was taken over is safe; run it again when it is back"

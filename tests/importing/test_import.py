@@ -8,11 +8,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
 from typer.testing import Result
 
 from amends.database import open_pool
@@ -243,6 +248,27 @@ async def test_an_imported_order_starts_no_saga_and_is_neither_refunded_nor_plac
             await shop.place_order("ann", [Line(sku="TEA", quantity=1)], PaymentMethod(token="tok_ok"), request_id="o1")
     assert await rows(database_url, EVENTS) == before
     assert await rows(database_url, "select count(*) from gateway.requests") == [(0,)]
+
+
+@pytest.fixture
+def bare(postgres_url: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a database without the schema."""
+    name = f"bare_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    url = SecretStr(make_conninfo(postgres_url, dbname=name))
+    yield Settings(home=tmp_path / "home", database_url=url, temporal_address="127.0.0.1:1")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.mark.parametrize("verb", ["import", "export", "restore"])
+async def test_a_database_without_the_schema_is_told_to_be_migrated(verb: str, bare: Settings, tmp_path: Path) -> None:
+    tables = {"events": {"columns": ["xid"], "rows": 0}}
+    header = {"amends": "log", "format": 1, "schema": "1", "transactions": 1, "tables": tables, "managers": []}
+    done = await amends(verb, str(write(tmp_path / "shop.jsonl", [header, customer(1)])), settings=bare)
+    assert done.exit_code == 2, done.stderr
+    assert "`amends migrate`" in done.stderr.replace("\n", " ")
 
 
 async def test_others_may_write_to_the_same_things_meanwhile(database_url: str, tmp_path: Path) -> None:
