@@ -12,6 +12,7 @@ from activities.sandbox_gateway import SandboxGateway
 from activities.sandbox_supplier import SandboxSupplier
 from amends.app import App, Resources
 from domain.customer import Customer
+from domain.imports import RECORDS
 from domain.order import Order
 from domain.payment import Payment
 from domain.product import Product
@@ -51,6 +52,7 @@ app = App(
     projections=PROJECTIONS,
     process_managers=[leasing, replenishing],
     views=VIEWS,
+    imports=RECORDS,
     search_attributes={"OrderId": "Keyword", "CustomerId": "Keyword"},
     install=install,
     commands={"demo": demo},

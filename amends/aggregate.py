@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, Union, get_args, get_o
 
 from pydantic import BaseModel, ConfigDict
 
-from amends.errors import Refused
+from amends.errors import DuplicateMessage, Refused, UnknownMessage
 from amends.messages import Command, Event
 
-__all__ = ["Aggregate", "Claim", "Decision", "Free"]
+__all__ = ["Aggregate", "Aggregates", "Claim", "Decision", "Free"]
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
@@ -122,6 +122,40 @@ class Aggregate(BaseModel, Generic[C, E]):
     def stream(cls, key: str) -> str:
         """The stream of the thing with this key."""
         return f"{cls.category}-{key}"
+
+
+class Aggregates:
+    """Which aggregate handles which command.
+
+    Args:
+        aggregates: the classes there are.
+
+    Raises:
+        DuplicateMessage: two of them take the same command.
+    """
+
+    def __init__(self, aggregates: Iterable[type[Aggregate[Any, Any]]]) -> None:
+        self._of: dict[type[Command], type[Aggregate[Any, Any]]] = {}
+        for aggregate in aggregates:
+            for command in aggregate.commands:
+                if self._of.setdefault(command, aggregate) is not aggregate:
+                    other = self._of[command].__qualname__
+                    raise DuplicateMessage(
+                        f"{command.__qualname__} is taken by {other} and by {aggregate.__qualname__}"
+                    )
+
+    def of(self, command: Command) -> type[Aggregate[Any, Any]]:
+        """The aggregate that handles a command.
+
+        Raises:
+            UnknownMessage: none does.
+        """
+        try:
+            return self._of[type(command)]
+        except KeyError:
+            raise UnknownMessage(
+                f"No aggregate handles {command.message_name or type(command).__qualname__!r}; list it in the app"
+            ) from None
 
 
 def _arguments(base: type) -> tuple[Any, ...]:

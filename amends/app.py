@@ -19,6 +19,7 @@ from amends.derived_views import DerivedView
 from amends.derived_views import install as install_views
 from amends.errors import ServerFailed, StartupError
 from amends.handler import CommandHandler
+from amends.importing.records import SourceRecord
 from amends.reacting import install as install_manager
 from amends.schema import migrate, owner_engine
 
@@ -53,6 +54,7 @@ class App:
         projections: what keeps the read models.
         process_managers: what reacts to events by starting and signalling workflows.
         views: further views, built on those of the projections; each after those that it stands on.
+        imports: what records of other systems become.
         search_attributes: business keys shown in Temporal, name → type (Keyword, Int, …).
         install: creates what the app needs in the database besides; called as the schema's owner, again and again.
         commands: further commands of the `amends` command line, name → function.
@@ -64,6 +66,7 @@ class App:
     projections: Sequence[Projection] = ()
     process_managers: Sequence[ProcessManager] = ()
     views: Sequence[DerivedView] = ()
+    imports: Sequence[type[SourceRecord]] = ()
     search_attributes: Mapping[str, str] = field(default_factory=dict)
     install: Callable[[Connection], None] = lambda connection: None
     commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

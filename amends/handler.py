@@ -14,9 +14,9 @@ from weakref import WeakValueDictionary
 import structlog
 from pydantic import ValidationError
 
-from amends.aggregate import Aggregate
+from amends.aggregate import Aggregate, Aggregates
 from amends.database import Connection
-from amends.errors import Conflict, DuplicateMessage, Refused, UnknownMessage
+from amends.errors import Conflict, Refused
 from amends.messages import Command, Event
 from amends.records import Context, Position, Receipt
 from amends.store import Appended, ClaimTaken, EventStore, Snapshot
@@ -79,14 +79,7 @@ class CommandHandler:
     ) -> None:
         self._store = store
         self._appended = appended
-        self._handled_by: dict[type[Command], type[Any_]] = {}
-        for aggregate in aggregates:
-            for command in aggregate.commands:
-                if self._handled_by.setdefault(command, aggregate) is not aggregate:
-                    other = self._handled_by[command].__qualname__
-                    raise DuplicateMessage(
-                        f"{command.__qualname__} is taken by {other} and by {aggregate.__qualname__}"
-                    )
+        self._aggregates = Aggregates(aggregates)
         self._warm: OrderedDict[str, _Warm] = OrderedDict()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -106,7 +99,7 @@ class CommandHandler:
             CommandIdReused: the id stands for another command.
             Conflict: others kept writing to the stream; try again later.
         """
-        aggregate = self._aggregate_of(command)
+        aggregate = self._aggregates.of(command)
         stream = aggregate.stream_of(command)
         started_at = datetime.now(UTC)
         trial = partial(self._attempt, aggregate, stream, command, context, started_at, attempt)
@@ -242,14 +235,6 @@ class CommandHandler:
             repeated=done.status == "repeated",
             recorded=done.recorded,
         )
-
-    def _aggregate_of(self, command: Command) -> type[Any_]:
-        try:
-            return self._handled_by[type(command)]
-        except KeyError:
-            raise UnknownMessage(
-                f"No aggregate handles {command.message_name or type(command).__qualname__!r}; list it in the app"
-            ) from None
 
     def _turn(self, stream: str) -> asyncio.Lock:
         return self._turns.setdefault(stream, asyncio.Lock())

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from amends.errors import InvalidInput
 from amends.values import Value
 
-__all__ = ["MAX_AMOUNT", "Currency", "Money"]
+__all__ = ["EXPONENTS", "MAX_AMOUNT", "Currency", "Money"]
 
 MAX_AMOUNT = 10**15
 """Largest amount either way, in minor units: exact in JSON numbers, and far from bigint's end when summed."""
@@ -23,15 +23,16 @@ KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR 
 NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL
 THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VES WST XCD YER ZAR ZMW ZWG
 """
-_EXPONENTS = {
+EXPONENTS = {
     **dict.fromkeys(_NO_MINOR_UNITS.split(), 0),
     **dict.fromkeys(_TWO_DIGITS.split(), 2),
     **dict.fromkeys(_THREE_DIGITS.split(), 3),
 }
+"""ISO 4217 codes in use, each with how many digits its minor units are."""
 
 
 def _known(code: str) -> str:
-    if code not in _EXPONENTS:
+    if code not in EXPONENTS:
         raise ValueError(f"{code!r} is no ISO 4217 currency in use")
     return code
 
@@ -61,7 +62,7 @@ class Money(Value):
         return Money(amount=self.amount * times, currency=self.currency)
 
     def __str__(self) -> str:
-        exponent = _EXPONENTS[self.currency]
+        exponent = EXPONENTS[self.currency]
         sign = "-" if self.amount < 0 else ""
         whole, minor = divmod(abs(self.amount), 10**exponent)
         return f"{sign}{whole:,}" + (f".{minor:0{exponent}d}" if exponent else "") + f" {self.currency}"

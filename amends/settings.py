@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         "UTC", description="IANA time zone in which read models tell one day from the next; a change rebuilds them."
     )
+    source_url: SecretStr | None = Field(
+        None, description="Database of another system whose tables are followed: `amends follow`."
+    )
 
     webhook_secret: SecretStr | None = Field(
         None, description="Shared secret with which an outside service signs its webhooks."

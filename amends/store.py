@@ -20,7 +20,7 @@ from amends.messages import Command, Event
 from amends.records import Context, Position, Refusal
 from amends.values import nul_fields
 
-__all__ = ["Appended", "ClaimTaken", "EventStore", "Loaded", "Snapshot"]
+__all__ = ["Appended", "ClaimTaken", "EventStore", "Loaded", "Snapshot", "append_request", "refusal_of_claim"]
 
 APPEND = "select status, at_version, at_xid, at_position, detail from amends.append(%s::jsonb)"
 """Append events, command record and claims, or learn why not; see the function's own comment."""
@@ -170,40 +170,16 @@ class EventStore:
             CommandIdReused: the id stands for another command.
             Conflict: the database asked for a repeat too often.
         """
-        claims = [item for item in decision if isinstance(item, Claim)]
-        request = {
-            "stream": stream,
-            "expected": expected,
-            "name": command.message_name,
-            "payload": command.redacted(),
-            "outcome": "refused" if refused else "done",
-            "refusal": Refusal.of(refused).model_dump(mode="json") if refused else None,
-            "events": [
-                {
-                    "name": item.message_name,
-                    "version": item.schema_version,
-                    "data": item.model_dump(mode="json"),
-                }
-                for item in decision
-                if isinstance(item, Event)
-            ],
-            "claims": [{"scope": c.scope, "hash": _hash(c.value), "required": c.otherwise is not None} for c in claims],
-            "frees": [{"scope": item.scope, "hash": _hash(item.value)} for item in decision if isinstance(item, Free)],
-            "snapshot": snapshot and {"schema_version": snapshot.schema_version, "state": json.loads(snapshot.state)},
-            "attempt": attempt,
-            "started_at": started_at,
-            **_origin(context, context.command_id),
-            "guarded": context.guarded,
-        }
+        request = append_request(
+            stream, expected, command, context, decision, refused, snapshot, started_at=started_at, attempt=attempt
+        )
         try:
             status, version, xid, number, detail = await self._call(request, on)
         except pg.UntranslatableCharacter:
             raise InvalidInput(nul_fields(command) or {"context": "text can't hold a NUL character"}) from None
         except pg.Error as error:
             if error.sqlstate == "AM001":
-                refusal = claims[int(error.diag.message_detail or 0)].otherwise
-                assert refusal is not None
-                raise ClaimTaken(refusal) from None
+                raise ClaimTaken(refusal_of_claim(decision, int(error.diag.message_detail or 0))) from None
             raise
         position = Position(xid or 0, number or 0)
         if status == "conflict":
@@ -303,6 +279,49 @@ class EventStore:
                 assert row is not None
                 return row
         raise Conflict(f"PostgreSQL asked {_TRANSIENT} times to repeat the append: {last}") from last
+
+
+def append_request(
+    stream: str,
+    expected: int,
+    command: Command,
+    context: Context,
+    decision: Sequence[Event | Claim | Free] = (),
+    refused: Refused | None = None,
+    snapshot: Snapshot | None = None,
+    *,
+    started_at: datetime,
+    attempt: int = 1,
+) -> dict[str, Any]:
+    """What `amends.append` takes, as plain data; arguments as for `EventStore.append`."""
+    claims = [item for item in decision if isinstance(item, Claim)]
+    return {
+        "stream": stream,
+        "expected": expected,
+        "name": command.message_name,
+        "payload": command.redacted(),
+        "outcome": "refused" if refused else "done",
+        "refusal": Refusal.of(refused).model_dump(mode="json") if refused else None,
+        "events": [
+            {"name": item.message_name, "version": item.schema_version, "data": item.model_dump(mode="json")}
+            for item in decision
+            if isinstance(item, Event)
+        ],
+        "claims": [{"scope": c.scope, "hash": _hash(c.value), "required": c.otherwise is not None} for c in claims],
+        "frees": [{"scope": item.scope, "hash": _hash(item.value)} for item in decision if isinstance(item, Free)],
+        "snapshot": snapshot and {"schema_version": snapshot.schema_version, "state": json.loads(snapshot.state)},
+        "attempt": attempt,
+        "started_at": started_at,
+        **_origin(context, context.command_id),
+        "guarded": context.guarded,
+    }
+
+
+def refusal_of_claim(decision: Sequence[Event | Claim | Free], number: int) -> Refused:
+    """The refusal that a decision chose for the case that one of its claims, counted from 0, is taken."""
+    refusal = [item for item in decision if isinstance(item, Claim)][number].otherwise
+    assert refusal is not None
+    return refusal
 
 
 def _origin(context: Context, step_id: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -46,24 +47,24 @@ class Value(BaseModel):
         return redacted(self)
 
     def __repr_args__(self) -> Any:
-        fields = type(self).model_fields
+        personal = _personal_fields(type(self))
         for name, value in super().__repr_args__():
-            yield name, MASK if name in fields and _is_personal(fields[name]) else value
+            yield name, MASK if name in personal else value
 
 
 def redacted(model: BaseModel) -> dict[str, Any]:
     """A model as plain JSON data with its personal fields masked."""
-    fields = type(model).model_fields
-    return {name: MASK if _is_personal(fields[name]) else _redacted(value) for name, value in model}
+    personal = _personal_fields(type(model))
+    return {name: MASK if name in personal else _redacted(value) for name, value in model}
 
 
 def personal_in(value: Any) -> Iterator[Any]:
     """What stands in the personal fields of a value and of everything inside it."""
     match value:
         case BaseModel():
-            fields = type(value).model_fields
+            personal = _personal_fields(type(value))
             for name, part in value:
-                yield from (part,) if _is_personal(fields[name]) else personal_in(part)
+                yield from (part,) if name in personal else personal_in(part)
         case Mapping():
             for part in value.values():
                 yield from personal_in(part)
@@ -94,6 +95,12 @@ def nul_fields(value: Any, path: str = "") -> dict[str, str]:
     for key, part in parts:
         found |= nul_fields(part, f"{path}.{key}".lstrip("."))
     return found
+
+
+@cache
+def _personal_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Names of the fields that are marked; looking for the marks anew costs more than writing the command."""
+    return frozenset(name for name, field in model.model_fields.items() if _is_personal(field))
 
 
 def _is_personal(field: FieldInfo) -> bool:

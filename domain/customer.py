@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Self, assert_never
+from typing import Annotated, Any, Self, assert_never
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
-from amends import Aggregate, Claim, Command, Decision, Event, Free, Key, Personal, Refused
-from domain.values import ShortText
+from amends import Aggregate, Claim, Command, Decision, Event, Free, Key, Personal, Refused, upcast
+from domain.values import PastMoment, ShortText
 
 __all__ = [
     "ChangeEmail",
@@ -67,11 +67,13 @@ class RegisterCustomer(Command, name="customer.register"):
         customer_id: what the customer is known by, for ever; never a name or an address.
         name: what the customer is called.
         email: where mail goes.
+        member_since: when the customer joined, where that was before now, in another system.
     """
 
     customer_id: Key
     name: Personal[ShortText]
     email: Personal[Email]
+    member_since: PastMoment | None = None
 
 
 class ChangeEmail(Command, name="customer.change_email"):
@@ -98,18 +100,25 @@ class RecordLogin(Command, name="customer.record_login"):
     at: AwareDatetime
 
 
-class CustomerRegistered(Event, name="customer.registered"):
+class CustomerRegistered(Event, name="customer.registered", version=2):
     """Somebody has become a customer.
 
     Args:
         customer_id: which customer.
         name: what the customer is called.
         email: where mail goes.
+        member_since: when the customer joined, where that was earlier, in another system.
     """
 
     customer_id: Key
     name: Personal[str]
     email: Personal[str]
+    member_since: datetime | None = None
+
+    @upcast(1)
+    @staticmethod
+    def _joined_here(data: dict[str, Any]) -> dict[str, Any]:
+        return data | {"member_since": None}
 
 
 class EmailChanged(Event, name="customer.email_changed"):
@@ -156,8 +165,9 @@ class Customer(Aggregate[CustomerCommand, CustomerEvent], category="customer", k
         match command:
             case RegisterCustomer(customer_id=id) if self.email is not None:
                 raise CustomerExists(customer_id=id)
-            case RegisterCustomer(customer_id=id, name=name, email=email):
-                return [_alone(email, id), CustomerRegistered(customer_id=id, name=name, email=email)]
+            case RegisterCustomer(customer_id=id, name=name, email=email, member_since=since):
+                joined = CustomerRegistered(customer_id=id, name=name, email=email, member_since=since)
+                return [_alone(email, id), joined]
             case _ if self.email is None:
                 raise UnknownCustomer(customer_id=command.customer_id)
 

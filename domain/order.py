@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self, assert_never
+from typing import Literal, Self, assert_never
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from amends import Aggregate, Claim, Command, Decision, Event, Key, Money, Refused
-from amends.money import MAX_AMOUNT
-from domain.values import MAX_LINES, Line, PricedLine, ShortText, each_product_once, total_of
+from domain.past_order import ImportOrder, OrderImported, OrderIsImported, as_it_was
+from domain.values import Line, PricedLine, PricedLines, ShortText, total_of
 
 __all__ = [
     "Cancel",
     "Complete",
     "CompleteReturn",
     "GoodsReturned",
+    "ImportOrder",
     "Order",
     "OrderCancelled",
     "OrderCommand",
@@ -23,8 +24,10 @@ __all__ = [
     "OrderEnded",
     "OrderEvent",
     "OrderExists",
+    "OrderImported",
     "OrderIsCancelled",
     "OrderIsCompleted",
+    "OrderIsImported",
     "OrderNotCompleted",
     "OrderPlaced",
     "Place",
@@ -79,20 +82,6 @@ class ReturnExists(Refused):
 
 class ReturnNotOpen(Refused):
     """There is no such open return"""
-
-
-def _add_up(lines: tuple[PricedLine, ...]) -> tuple[PricedLine, ...]:
-    if len({line.unit_price.currency for line in lines}) > 1:
-        raise ValueError("must all be in one currency")
-    if sum(line.unit_price.amount * line.quantity for line in lines) > MAX_AMOUNT:
-        raise ValueError("must not cost more than the shop can count")
-    return lines
-
-
-PricedLines = Annotated[
-    tuple[PricedLine, ...], Field(max_length=MAX_LINES), AfterValidator(each_product_once), AfterValidator(_add_up)
-]
-"""What an order is about: 1 to 100 lines, each product once, all in one currency."""
 
 
 class Place(Command, name="order.place"):
@@ -255,8 +244,10 @@ class ReturnCompleted(Event, name="order.return_completed"):
     everything: bool
 
 
-OrderCommand = Place | Complete | Cancel | ReturnGoods | WithdrawReturn | CompleteReturn
-OrderEvent = OrderPlaced | OrderCompleted | OrderCancelled | GoodsReturned | ReturnWithdrawn | ReturnCompleted
+OrderCommand = Place | Complete | Cancel | ReturnGoods | WithdrawReturn | CompleteReturn | ImportOrder
+OrderEvent = (
+    OrderPlaced | OrderCompleted | OrderCancelled | GoodsReturned | ReturnWithdrawn | ReturnCompleted | OrderImported
+)
 
 
 class Order(Aggregate[OrderCommand, OrderEvent], category="order", key="order_id", snapshot_version=2):
@@ -265,13 +256,13 @@ class Order(Aggregate[OrderCommand, OrderEvent], category="order", key="order_id
     Ended returns leave the state but for their pieces; their ids stay claimed instead.
 
     Args:
-        status: how far it has come; new while nobody has placed it.
+        status: how far it has come; new while nobody has placed it; imported when it ended in another system.
         lines: what was ordered, at which price.
         returned: pieces of each product that came back, those of open returns among them.
         returning: the goods of each open return, by its id.
     """
 
-    status: Literal["new", "placed", "completed", "cancelled"] = "new"
+    status: Literal["new", "placed", "completed", "cancelled", "imported"] = "new"
     lines: tuple[PricedLine, ...] = ()
     returned: dict[str, int] = Field(default_factory=dict)
     returning: dict[str, tuple[PricedLine, ...]] = Field(default_factory=dict)
@@ -284,6 +275,13 @@ class Order(Aggregate[OrderCommand, OrderEvent], category="order", key="order_id
             case Place(order_id=id, customer_id=customer, lines=lines):
                 placed = OrderPlaced(order_id=id, customer_id=customer, lines=lines, total=total_of(lines))
                 return [_once("order", id, OrderEnded(order_id=id)), placed]
+
+            case ImportOrder(order_id=id) if self.status != "new":
+                raise OrderExists(order_id=id, status=self.status)
+            case ImportOrder(order_id=id):
+                return [_once("order", id, OrderEnded(order_id=id)), as_it_was(command)]
+            case Complete(order_id=id) | Cancel(order_id=id) | ReturnGoods(order_id=id) if self.status == "imported":
+                raise OrderIsImported(order_id=id)
 
             case Complete(order_id=id) if self.status == "new":
                 raise UnknownOrder(order_id=id)
@@ -329,10 +327,13 @@ class Order(Aggregate[OrderCommand, OrderEvent], category="order", key="order_id
 
         Raises:
             UnknownOrder, OrderNotCompleted: the customer has no goods of it.
+            OrderIsImported: the goods were sold by another system.
             TooManyReturned: some were never part of it.
         """
         if self.status == "new":
             raise UnknownOrder(order_id=order_id)
+        if self.status == "imported":
+            raise OrderIsImported(order_id=order_id)
         if self.status != "completed":
             raise OrderNotCompleted(order_id=order_id, status=self.status)
         if lines is None:
@@ -374,6 +375,8 @@ class Order(Aggregate[OrderCommand, OrderEvent], category="order", key="order_id
                 return self.having(status="completed")
             case OrderCancelled():
                 return self.having(status="cancelled")
+            case OrderImported(lines=lines):
+                return self.having(status="imported", lines=lines)
             case GoodsReturned(return_id=id, lines=lines):
                 return self._moved(lines, 1).having(returning=self.returning | {id: lines})
             case ReturnWithdrawn(return_id=id):

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import reduce
 from operator import add
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from amends import Key, Money, Value
+from amends.money import MAX_AMOUNT
 
 __all__ = [
     "MAX_LINES",
     "Line",
     "NotNegativeMoney",
     "OrderLines",
+    "PastMoment",
     "PositiveMoney",
     "PricedLine",
+    "PricedLines",
     "Quantity",
     "ShortText",
     "each_product_once",
@@ -53,6 +57,12 @@ def _no_control_characters(text: str) -> str:
     return text
 
 
+def _not_in_the_future(moment: datetime) -> datetime:
+    if moment > datetime.now(UTC):
+        raise ValueError("must not be in the future")
+    return moment
+
+
 Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 """How many pieces: a whole number from 1 to a million."""
 
@@ -66,6 +76,10 @@ ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_no_control_characters)
 ]
 """A name or a reason: 1 to 200 characters, none of them a control character."""
+
+
+PastMoment = Annotated[AwareDatetime, AfterValidator(_not_in_the_future)]
+"""When something happened that is over, with its time zone; the clock is looked at when the value is made."""
 
 
 class Line(Value):
@@ -115,6 +129,20 @@ def each_product_once(lines: tuple[L, ...]) -> tuple[L, ...]:
 
 OrderLines = Annotated[tuple[Line, ...], Field(max_length=MAX_LINES), AfterValidator(each_product_once)]
 """What somebody wants to order, before it is priced: 1 to 100 lines, each product once."""
+
+
+def _add_up(lines: tuple[PricedLine, ...]) -> tuple[PricedLine, ...]:
+    if len({line.unit_price.currency for line in lines}) > 1:
+        raise ValueError("must all be in one currency")
+    if sum(line.unit_price.amount * line.quantity for line in lines) > MAX_AMOUNT:
+        raise ValueError("must not cost more than the shop can count")
+    return lines
+
+
+PricedLines = Annotated[
+    tuple[PricedLine, ...], Field(max_length=MAX_LINES), AfterValidator(each_product_once), AfterValidator(_add_up)
+]
+"""What an order is about: 1 to 100 lines, each product once, all in one currency."""
 
 
 def total_of(lines: Iterable[PricedLine]) -> Money:

@@ -18,6 +18,7 @@ from domain.order import (
     GoodsReturned,
     OrderCancelled,
     OrderCompleted,
+    OrderImported,
     OrderPlaced,
     ReturnCompleted,
     ReturnWithdrawn,
@@ -95,6 +96,26 @@ def placed(event: OrderPlaced, fact: Recorded, rows: Rows) -> None:
         placed_at=fact.recorded_at,
     )
     _note(rows, event.order_id, fact, str(event.total))
+
+
+@history.on(OrderImported)
+def imported(event: OrderImported, fact: Recorded, rows: Rows) -> None:
+    """Another system has brought it to its end, at times of its own."""
+    back = 0 if event.status == "cancelled" else event.refunded.amount
+    rows(orders, event.order_id).set(
+        customer_id=event.customer_id,
+        status=event.status,
+        reason=event.reason,
+        lines=[line.model_dump(mode="json") for line in event.lines],
+        currency=event.total.currency,
+        total=event.total.amount,
+        paid=event.paid.amount,
+        refunded=event.refunded.amount,
+        returned=back,
+        placed_at=event.placed_at,
+        ended_at=event.ended_at,
+    ).add(endings=1)
+    _note(rows, event.order_id, fact, f"{event.status}, {event.total}")
 
 
 @history.on(OrderCompleted)

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from amends.app import load_app
 from amends.cli.history import show_history
-from amends.cli.people import Json, print_json, reached
+from amends.cli.people import Json, database_of, print_json
 from amends.cli.tree import show_trace
 from amends.database import Pool, open_pool
 from amends.diagram import mermaid
-from amends.errors import InvalidInput, StartupError
+from amends.errors import InvalidInput
 from amends.inspecting import history_of, moment
 from amends.outline import outline
 from amends.settings import Settings
@@ -78,10 +78,7 @@ def trace(
 
 def _asked(settings: Settings, question: Callable[[Pool, Pool], Awaitable[T]]) -> T:
     """Put a question to the log and the views; the log is the writer's, for readers have the views alone."""
-    url = reached(settings).database_url
-    if url is None:
-        raise StartupError("Say which database: set AMENDS_DATABASE_URL, or have `amends up` run in this folder")
-    secret = url.get_secret_value()
+    secret = database_of(settings)
 
     async def ask() -> T:
         async with open_pool(secret, "writer", 1) as log, open_pool(secret, "reader", 1) as views:

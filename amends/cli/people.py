@@ -15,7 +15,7 @@ from amends.embedded import Running, running
 from amends.errors import AmendsError, InvalidInput, StartupError
 from amends.settings import Settings
 
-__all__ = ["Json", "print_json", "reached", "screen", "told_to_people"]
+__all__ = ["Json", "database_of", "print_json", "reached", "screen", "told_to_people"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
@@ -51,6 +51,18 @@ def reached(settings: Settings) -> Settings:
     where = {"database_url": found.database_url, "temporal_address": found.temporal_address}
     kept = {name: value for name in where if (value := getattr(settings, name)) is not None}
     return Settings(**{**settings.model_dump(), **where, **kept})
+
+
+def database_of(settings: Settings) -> str:
+    """Address of the database that the settings name, or that `amends up` runs here.
+
+    Raises:
+        StartupError: there is neither.
+    """
+    url = reached(settings).database_url
+    if url is None:
+        raise StartupError("Say which database: set AMENDS_DATABASE_URL, or have `amends up` run in this folder")
+    return url.get_secret_value()
 
 
 def print_json(answer: Any) -> None:

@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from amends.app import load_app
 from amends.cli.deploying import deploy, versions
+from amends.cli.exporting import export, restore
+from amends.cli.following import compare_, follow
+from amends.cli.importing import import_
 from amends.cli.interface import sql
 from amends.cli.looking import diagram, show, trace
 from amends.cli.people import screen, told_to_people
@@ -24,7 +27,21 @@ from amends.settings import Settings
 
 __all__ = ["main", "program"]
 
-COMMANDS: tuple[Callable[..., Any], ...] = (up, worker, migrate, show, trace, diagram, deploy, versions)
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    up,
+    worker,
+    migrate,
+    show,
+    trace,
+    diagram,
+    deploy,
+    versions,
+    import_,
+    follow,
+    compare_,
+    export,
+    restore,
+)
 """The engine's own commands."""
 
 
@@ -51,7 +68,7 @@ def program(settings: Settings) -> typer.Typer:
     """
     line = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     line.callback()(_about)
-    engine = {command.__name__: command for command in COMMANDS}
+    engine = {command.__name__.rstrip("_"): command for command in COMMANDS}
     for name, function in {**engine, **_of_app(settings)}.items():
         line.command(name)(told_to_people(function))
     line.add_typer(sagas(), name="saga")

@@ -40,6 +40,18 @@ def test_a_customer_registers_and_claims_the_address() -> None:
     given(Customer).when(register).then(registered).then_claims(Claim("customer.email", ADA, taken))
 
 
+def test_a_customer_may_have_been_one_elsewhere_before() -> None:
+    since = register.model_copy(update={"member_since": NOON})
+    given(Customer).when(since).then(registered.model_copy(update={"member_since": NOON}))
+    with pytest.raises(InvalidInput, match="member_since"):
+        RegisterCustomer(customer_id="c1", name="Ada", email=ADA, member_since=datetime(2999, 1, 1, tzinfo=UTC))
+
+
+def test_a_registration_of_the_first_schema_version_is_read_without_a_date_of_its_own() -> None:
+    first = {"customer_id": "c1", "name": "Ada", "email": ADA}
+    assert CustomerRegistered.read("customer.registered", 1, first) == registered
+
+
 @pytest.mark.parametrize("events", [[registered], [registered, moved]])
 def test_a_customer_registers_once(events: list[CustomerRegistered]) -> None:
     given(Customer, *events).when(register).then_refused(CustomerExists, customer_id="c1")

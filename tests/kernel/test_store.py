@@ -18,6 +18,7 @@ from tests.kernel.kernel_shop import (
     Add,
     Added,
     Counter,
+    DropName,
     TakeNames,
     acting_as,
     blocked,
@@ -300,6 +301,12 @@ MAY: dict[Role, set[str]] = {
         "fences select",
         "fences insert",
         "fences update",
+        "import_rows select",
+        "import_rows insert",
+        "import_rows update",
+        "watermarks select",
+        "watermarks insert",
+        "watermarks update",
     },
     "projector": {"events select", "checkpoints select", "checkpoints insert", "checkpoints update"},
     "reader": set(),
@@ -325,7 +332,7 @@ async def test_what_a_role_may_do_to_the_engine_s_tables(database_url: str, role
 @pytest.mark.parametrize(
     ("role", "schemas", "calls", "creates"),
     [
-        ("writer", {"amends", "views"}, {"append", "fence"}, set[str]()),
+        ("writer", {"amends", "views"}, {"append", "append_many", "fence"}, set[str]()),
         ("projector", {"amends", "read_models", "views"}, set[str](), set[str]()),
         ("reader", {"views"}, {"oldest_writer"}, set[str]()),
     ],
@@ -479,3 +486,23 @@ async def test_a_position_reads_as_it_is_written() -> None:
     for wrong in ("", "7", "1:", ":1", "a:b", "1:2:3", "-1:2"):
         with pytest.raises(InvalidInput):
             Position.parse(wrong)
+
+
+async def test_given_many_claims_that_were_counted_when_more_come_then_a_command_does_not_read_them_all(
+    database_url: str,
+) -> None:
+    read = "select seq_tup_read from pg_stat_user_tables where relid = 'amends.claims'::regclass"
+    async with traced_pool(database_url) as (pool, _):
+        handler, counter = CommandHandler(EventStore(pool), [Counter]), unique()
+        names = tuple(f"name-{n}" for n in range(3000))
+        await handler.handle(TakeNames(counter_id=counter, names=names), context())
+        with psycopg.connect(conninfo(database_url, "owner"), autocommit=True) as owner:
+            owner.execute("analyze amends.claims")
+        [(before,)] = await rows(database_url, read)
+        for _ in range(20):
+            await handler.handle(Add(counter_id=counter), context())
+            await handler.handle(DropName(counter_id=counter, name=names[0]), context())
+        async with pool.connection() as connection:
+            await connection.execute(b"select pg_stat_force_next_flush()")
+    [(after,)] = await rows(database_url, read)
+    assert after - before < 3000

@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from amends import Money
 from amends.testing import given
 from domain.order import (
     GoodsReturned,
     OrderCancelled,
     OrderCompleted,
+    OrderImported,
     OrderPlaced,
     ReturnCompleted,
     ReturnWithdrawn,
@@ -81,6 +84,45 @@ def test_given_a_completed_order_when_goods_come_back_then_it_is_refunded_only_o
     case.when(everything).then_row(orders, "o1", status="refunded", open_returns=0, returned=900, endings=1)
     withdrawn = ReturnWithdrawn(order_id="o1", return_id="r1", reason="kept after all")
     case.when(withdrawn).then_row(orders, "o1", status="completed", open_returns=0, returned=0)
+
+
+@pytest.mark.parametrize(
+    ("status", "paid", "refunded", "returned"),
+    [("completed", 900, 450, 450), ("refunded", 900, 900, 900), ("cancelled", 900, 900, 0)],
+)
+def test_given_nothing_when_an_order_of_another_system_is_imported_then_its_row_has_the_times_of_then(
+    status: str, paid: int, refunded: int, returned: int
+) -> None:
+    then = NOON - timedelta(days=900)
+    imported = OrderImported(
+        order_id="o1",
+        customer_id="ann",
+        lines=lines,
+        total=euros(900),
+        status=status,
+        reason=None,
+        paid=euros(paid),
+        refunded=euros(refunded),
+        placed_at=then,
+        ended_at=then + timedelta(days=1),
+    )
+    case = given(history).when(imported, recorded_at=NOON)
+    case.then_row(
+        orders,
+        "o1",
+        customer_id="ann",
+        status=status,
+        total=900,
+        currency="EUR",
+        paid=paid,
+        refunded=refunded,
+        returned=returned,
+        endings=1,
+        open_returns=0,
+        placed_at=then,
+        ended_at=then + timedelta(days=1),
+    )
+    case.then_row(timeline, ("o1", 1), event="order.imported", detail=f"{status}, 9.00 EUR", at=NOON)
 
 
 def test_given_an_order_when_things_happen_to_it_then_its_timeline_tells_each_in_words() -> None:

@@ -1,0 +1,125 @@
+"""How the text of a column, or the value that a database has there, becomes the value of a field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic_core import from_json
+
+from amends.money import EXPONENTS
+
+__all__ = ["CONVERTERS", "Conversion", "Converter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a converter needs to know besides the cell; see `FieldMapping`."""
+
+    currency: str = ""
+    decimal: str = "."
+    thousands: str = ""
+    format: str | None = None
+    zone: str | None = None
+
+
+Converter = Callable[[Any, Conversion], Any]
+"""Cell and circumstances → the field's value; raises ValueError that says what the cell must be."""
+
+_YES, _NO = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
+
+
+def _text(cell: Any, how: Conversion) -> str:
+    return str(cell)
+
+
+def _integer(cell: Any, how: Conversion) -> int:
+    number = _number(cell, how)
+    if number != number.to_integral_value():
+        raise ValueError("must be a whole number")
+    return int(number)
+
+
+def _number(cell: Any, how: Conversion) -> Decimal:
+    """A number as it is written there, exactly."""
+    text = str(cell)
+    if isinstance(cell, str):
+        if how.thousands:
+            text = text.replace(how.thousands, "")
+        if how.decimal != ".":
+            text = "?" if "." in text else text.replace(how.decimal, ".")
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("must be a number") from None
+    if not number.is_finite() or abs(number) > Decimal(10) ** 30:
+        raise ValueError("must be a number")
+    return number
+
+
+def _money(cell: Any, how: Conversion) -> dict[str, Any]:
+    """An amount in whole units with a fraction, "12.50", as minor units of its currency; never rounded."""
+    if how.currency not in EXPONENTS:
+        raise ValueError(f"has {how.currency!r} for a currency, which is no ISO 4217 currency in use")
+    minor = _number(cell, how).scaleb(EXPONENTS[how.currency])
+    if minor != minor.to_integral_value():
+        raise ValueError(f"has more decimal places than {how.currency} has")
+    return {"amount": int(minor), "currency": how.currency}
+
+
+def _boolean(cell: Any, how: Conversion) -> bool:
+    text = str(cell).lower()
+    if text not in _YES | _NO:
+        raise ValueError("must be true or false, yes or no, 1 or 0")
+    return text in _YES
+
+
+def _datetime(cell: Any, how: Conversion) -> datetime:
+    """A moment; one without a zone is one of the zone that the mapping names, else nobody knows when it was."""
+    if isinstance(cell, datetime):
+        moment = cell
+    else:
+        try:
+            moment = datetime.strptime(str(cell), how.format) if how.format else datetime.fromisoformat(str(cell))
+        except ValueError:
+            raise ValueError(f"must be a time as {how.format or '2031-05-01T10:00:00+02:00'}") from None
+    if moment.tzinfo is None:
+        if how.zone is None:
+            raise ValueError("has no time zone; give the mapping's field a zone")
+        moment = moment.replace(tzinfo=ZoneInfo(how.zone))
+    return moment.astimezone(UTC)
+
+
+def _date(cell: Any, how: Conversion) -> date:
+    if isinstance(cell, date) and not isinstance(cell, datetime):
+        return cell
+    try:
+        return datetime.strptime(str(cell), how.format or "%Y-%m-%d").date()
+    except ValueError:
+        raise ValueError(f"must be a date as {how.format or '2031-05-01'}") from None
+
+
+def _json(cell: Any, how: Conversion) -> Any:
+    if not isinstance(cell, str):
+        return cell  # the database has it as such
+    try:
+        return from_json(cell, allow_inf_nan=False)
+    except ValueError as error:
+        raise ValueError(f"is no JSON: {error}") from None
+
+
+CONVERTERS: dict[str, Converter] = {
+    "text": _text,
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "money": _money,
+    "datetime": _datetime,
+    "date": _date,
+    "json": _json,
+}
+"""The converters, by the name that mappings use."""

@@ -1,0 +1,111 @@
+"""Records of another system, and what they become: a list of commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic_core import to_json
+
+from amends.messages import Command
+from amends.values import Value
+
+__all__ = ["Shown", "SourceKey", "SourceRecord", "as_key"]
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+MAX_KEY = 500
+"""Longest key that another system may have, in characters."""
+
+
+def as_key(text: str) -> str:
+    """A key of another system as a `Key` of ours: as it is where it fits, else a hash of it.
+
+    The hash says nothing of the key: where that is an e-mail address, none gets into ids.
+
+    Args:
+        text: the other system's key.
+    """
+    return text if _PLAIN.fullmatch(text) else f"k-{sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+SourceKey = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_KEY), BeforeValidator(_text), AfterValidator(as_key)
+]
+"""A key of another system, text or a whole number; once read, it is a `Key` of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a view must show when a record has been taken over.
+
+    Args:
+        view: name of the view in the schema `views`.
+        key: the column that names the thing.
+        value: its key.
+        columns: further columns, each with the value it must have.
+    """
+
+    view: str
+    key: str
+    value: str
+    columns: Mapping[str, Any]
+
+
+class SourceRecord(Value):
+    """A record of another system: `class SourceBook(SourceRecord, kind="book")`, its fields, what it becomes.
+
+    Args:
+        id: the other system's key of the thing; whatever has the same kind and id is the same thing.
+    """
+
+    kind: ClassVar[str] = ""
+
+    id: SourceKey
+
+    def __init_subclass__(cls, *, kind: str = "", **config: Any) -> None:
+        super().__init_subclass__(**config)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, kind: str = "", **_: Any) -> None:
+        cls.kind = kind
+
+    def commands(self) -> Sequence[Command]:
+        """What makes the thing ours; commands of several aggregates come in the order in which they may be refused."""
+        raise TypeError(f"{type(self).__qualname__} becomes nothing; write its commands()")
+
+    def changes(self) -> Sequence[Command]:
+        """What brings a thing that is ours already to what the record says now; none where that can't be followed."""
+        return ()
+
+    def shown(self) -> Sequence[Shown]:
+        """What the views must show of it, for a comparison."""
+        return ()
+
+    def fingerprint(self) -> bytes:
+        """A hash of the content, however that was written: a moment is the same in each time zone.
+
+        Fields that a later version of the class adds don't change it by their defaults.
+        """
+        return sha256(to_json([self.kind, _same(self.model_dump(exclude_defaults=True))])).digest()[:16]
+
+
+def _same(value: Any) -> Any:
+    match value:
+        case datetime() if value.tzinfo is not None:
+            return value.astimezone(UTC)
+        case dict():
+            return {name: _same(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_same(part) for part in value]
+        case _:
+            return value
