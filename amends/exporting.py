@@ -23,8 +23,16 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """What is written, each in the order of these columns; that of the events is the feed's."""
 
-DERIVED = {"streams", "snapshots", "checkpoints", "alembic_version"}
-"""What follows from the rest, or is made anew: heads of streams, short cuts, progress of read models, the schema."""
+DERIVED = {
+    "streams",
+    "snapshots",
+    "checkpoints",
+    "generations",
+    "dead_letters",
+    "projection_log",
+    "alembic_version",
+}
+"""What follows from the rest, or is about this database: heads of streams, short cuts, builds of read models, schema."""
 
 COLUMNS = """
 select a.attname from pg_attribute a where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped

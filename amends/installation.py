@@ -41,8 +41,8 @@ select %s, %s, %s, n, %s, %s from generate_series(0, %s - 1) n
 """Start a build at the beginning of the feed."""
 
 GENERATION = """
-insert into amends.generations (projection, version, generation, partitions, tables, views, served_at)
-values (%s, %s, %s, %s, %s, %s, case when %s then clock_timestamp() end)
+insert into amends.generations (projection, version, generation, partitions, made_with, tables, views, served_at)
+values (%s, %s, %s, %s, %s, %s, %s, case when %s then clock_timestamp() end)
 on conflict (projection, version, generation) do update set tables = excluded.tables, views = excluded.views
 """
 """Keep what a build consists of."""
@@ -222,7 +222,8 @@ def _keep(driver: Connection[Any], projection: Projection, number: int, *, serve
     names = [table.generation(number).name for table in tables]
     views = [spec_of(table, number).model_dump() for table in tables if table.view]
     key = (projection.name, projection.version, number)
-    driver.execute(GENERATION, (*key, projection.partitions, Jsonb(names), Jsonb(views), served))
+    made_with = Jsonb(projection.made_with)
+    driver.execute(GENERATION, (*key, projection.partitions, made_with, Jsonb(names), Jsonb(views), served))
 
 
 def _renew(driver: Connection[Any], projection: Projection, number: int) -> None:

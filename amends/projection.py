@@ -37,15 +37,19 @@ class Projection:
         version: raise it when tables or handlers change; the new version is built beside the old one.
         partitions: how many followers share the work, each taking the keys that hash to it. A row must belong to one
             key then, or two of them would change it in no particular order. Another number is another version.
+        made_with: settings that rows depend on, e.g. a time zone; with others, the next worker has them built anew.
 
     Raises:
         TypeError: version or partitions are less than 1.
     """
 
-    def __init__(self, name: str, *, version: int, partitions: int = 1) -> None:
+    def __init__(
+        self, name: str, *, version: int, partitions: int = 1, made_with: Mapping[str, str] | None = None
+    ) -> None:
         if version < 1 or partitions < 1:
             raise TypeError(f"Projection {name!r}: version and partitions begin at 1")
         self.name, self.version, self.partitions = name, version, partitions
+        self.made_with = dict(made_with or {})
         self.metadata = MetaData()
         self.tables: dict[Table, ReadTable] = {}
         self.handlers: dict[str, Applies[Any]] = {}

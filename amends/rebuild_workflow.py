@@ -19,6 +19,7 @@ from amends.rebuild_request import RebuildRequest, Rebuilt, Who
 from amends.supervision import elsewhere
 
 if TYPE_CHECKING:
+    from amends.derived_views import DerivedView
     from amends.projection import Projection
 
 __all__ = ["RebuildActivities", "RebuildProjection", "rebuild_id", "start_rebuild", "start_rebuilds"]
@@ -32,8 +33,12 @@ BEAT = 1.0
 AT_A_TIME = 2
 """Most builds that one worker runs at a time, for its other work goes on."""
 
-SERVED = "select projection, version from amends.checkpoints where role = 'served' and partition = 0"
-"""What is served."""
+SERVED = """
+select c.projection, c.version, g.made_with from amends.checkpoints c
+left join amends.generations g using (projection, version, generation)
+where c.role = 'served' and c.partition = 0
+"""
+"""What is served, and the settings that its rows were made with."""
 
 
 class RebuildActivities:
@@ -42,11 +47,12 @@ class RebuildActivities:
     Args:
         projections: those that the app lists.
         url: of the database; its login owns the schema.
+        views: those that stand on the projections' views, and may wait for new columns of them.
     """
 
-    def __init__(self, projections: Sequence[Projection], url: str) -> None:
+    def __init__(self, projections: Sequence[Projection], url: str, views: Sequence[DerivedView] = ()) -> None:
         self._projections = {projection.name: projection for projection in projections}
-        self._url = url
+        self._url, self._views = url, views
         self._turns = asyncio.Semaphore(AT_A_TIME)
 
     @activity.defn(name="projection.rebuild")
@@ -65,9 +71,21 @@ class RebuildActivities:
             )
         async with _beating(), self._turns:
             try:
-                return await _unless_shut_down(rebuild(projection, self._url, request, activity.info().workflow_run_id))
+                token = activity.info().workflow_run_id
+                done = await _unless_shut_down(rebuild(projection, self._url, request, token))
+                if done.outcome == "swapped" and self._views:
+                    await asyncio.to_thread(self._show_views)
+                return done
             except (Incompatible, NothingToDo) as error:
                 raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
+
+    def _show_views(self) -> None:
+        from amends.derived_views import install
+        from amends.schema import owner_engine
+
+        bases = [table for projection in self._projections.values() for table in projection.tables.values()]
+        with owner_engine(self._url).begin() as connection:
+            install(connection, self._views, bases)
 
     @activity.defn(name="projection.cancel_rebuild")
     async def cancel(self, name: str, who: Who) -> bool:
@@ -159,7 +177,7 @@ async def start_rebuild(
 
 
 async def start_rebuilds(client: Client, projections: Iterable[Projection], task_queue: str, url: str) -> None:
-    """Start a rebuild of every projection whose code has a higher version than what the views show.
+    """Start a rebuild of every projection whose code has a higher version than what the views show, or other settings.
 
     Args:
         client: connected to Temporal.
@@ -176,17 +194,25 @@ async def start_rebuilds(client: Client, projections: Iterable[Projection], task
 
     async with await AsyncConnection.connect(conninfo(url, "projector"), autocommit=True) as connection:
         try:
-            served: dict[str, int] = dict(await (await connection.execute(SERVED)).fetchall())
+            rows = await (await connection.execute(SERVED)).fetchall()
         except ProgrammingError as error:
             raise StartupError(f"The database lacks what this code needs ({error}); run amends migrate") from error
+    served = {name: (version, made_with) for name, version, made_with in rows}
     for projection in projections:
-        shown = served.get(projection.name)
-        if shown is not None and shown < projection.version:
-            reason = f"version raised from {shown} to {projection.version}"
-            request = RebuildRequest(
-                name=projection.name, version=projection.version, actor="amends", reason=reason, auto=True
-            )
+        request = _wanted(projection, *served.get(projection.name, (None, None)))
+        if request is not None:
             await start_rebuild(client, request, task_queue)
+
+
+def _wanted(projection: Projection, version: int | None, made_with: dict[str, str] | None) -> RebuildRequest | None:
+    """The rebuild that this code asks for, given what the views show; None where there is nothing to build."""
+    wanted: dict[str, Any] = {"name": projection.name, "version": projection.version, "actor": "amends"}
+    if version is not None and version < projection.version:
+        return RebuildRequest(**wanted, reason=f"version raised from {version} to {projection.version}", auto=True)
+    if version == projection.version and made_with is not None and made_with != projection.made_with:
+        reason = f"made with {made_with or 'nothing'}, and is to be with {projection.made_with or 'nothing'}"
+        return RebuildRequest(**wanted, reason=reason, accept=True)
+    return None
 
 
 async def _unless_shut_down(building: Coroutine[Any, Any, Rebuilt]) -> Rebuilt:

@@ -44,7 +44,7 @@ members = customers.table(
 def registered(event: CustomerRegistered, fact: Recorded, rows: Rows) -> None:
     """Somebody has become a customer."""
     rows(members, event.customer_id).set(
-        registered_at=fact.recorded_at,
+        registered_at=event.member_since or fact.recorded_at,
         name=event.name,
         email=event.email,
         name_words=folded(event.name),

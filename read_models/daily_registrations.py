@@ -13,11 +13,11 @@ from amends.paging import PAGE, Page, between, paged
 from amends.projection import Projection
 from amends.query import Query
 from domain.customer import CustomerRegistered
-from read_models.days import day_of
+from read_models.days import MADE_WITH, day_of
 
 __all__ = ["RegistrationsRow", "daily_registrations", "registrations"]
 
-registrations = Projection("daily_registrations", version=1)
+registrations = Projection("daily_registrations", version=1, made_with=MADE_WITH)
 
 days = registrations.table(
     "daily_registrations",
@@ -29,8 +29,8 @@ days = registrations.table(
 
 @registrations.on(CustomerRegistered)
 def registered(event: CustomerRegistered, fact: Recorded, rows: Rows) -> None:
-    """Somebody has become a customer."""
-    rows(days, day_of(fact.recorded_at)).add(registrations=1)
+    """Somebody has become a customer, here or in a system before this one."""
+    rows(days, day_of(event.member_since or fact.recorded_at)).add(registrations=1)
 
 
 class RegistrationsRow(BaseModel):

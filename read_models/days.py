@@ -7,10 +7,13 @@ from zoneinfo import ZoneInfo
 
 from amends.settings import Settings
 
-__all__ = ["TIME_ZONE", "day_of"]
+__all__ = ["MADE_WITH", "TIME_ZONE", "day_of"]
 
 TIME_ZONE = ZoneInfo(Settings().time_zone)
 """Where the days of all figures begin and end; another one makes other rows of the same events."""
+
+MADE_WITH = {"time_zone": TIME_ZONE.key}
+"""What projections are made with that count days."""
 
 
 def day_of(moment: datetime) -> date:

@@ -64,43 +64,43 @@ supplies = inventory.table(
 )
 
 
-@inventory.on(StockReceived)
+@inventory.on(StockReceived, key="sku")
 def received(event: StockReceived, fact: Recorded, rows: Rows) -> None:
     """Goods came in."""
     rows(stock, event.sku).add(received=event.quantity, on_hand=event.quantity)
 
 
-@inventory.on(StockReserved)
+@inventory.on(StockReserved, key="sku")
 def reserved(event: StockReserved, fact: Recorded, rows: Rows) -> None:
     """Goods were promised."""
     rows(stock, event.sku).add(reserved=event.quantity)
 
 
-@inventory.on(StockReleased)
+@inventory.on(StockReleased, key="sku")
 def released(event: StockReleased, fact: Recorded, rows: Rows) -> None:
     """A promise was taken back."""
     rows(stock, event.sku).add(reserved=-event.quantity)
 
 
-@inventory.on(StockLapsed)
+@inventory.on(StockLapsed, key="sku")
 def lapsed(event: StockLapsed, fact: Recorded, rows: Rows) -> None:
     """A promise was forgotten about."""
     rows(stock, event.sku).add(reserved=-event.quantity)
 
 
-@inventory.on(StockCommitted)
+@inventory.on(StockCommitted, key="sku")
 def committed(event: StockCommitted, fact: Recorded, rows: Rows) -> None:
     """Promised goods left."""
     rows(stock, event.sku).add(reserved=-event.quantity, on_hand=-event.quantity, committed=event.quantity)
 
 
-@inventory.on(ReorderPointSet)
+@inventory.on(ReorderPointSet, key="sku")
 def reorder_point_set(event: ReorderPointSet, fact: Recorded, rows: Rows) -> None:
     """It was said how much is enough."""
     rows(stock, event.sku).set(reorder_at=event.at)
 
 
-@inventory.on(ReplenishmentOpened)
+@inventory.on(ReplenishmentOpened, key="sku")
 def replenishment_opened(event: ReplenishmentOpened, fact: Recorded, rows: Rows) -> None:
     """More was ordered."""
     rows(stock, event.sku).add(on_order=event.quantity)
@@ -109,14 +109,14 @@ def replenishment_opened(event: ReplenishmentOpened, fact: Recorded, rows: Rows)
     )
 
 
-@inventory.on(ReplenishmentDelivered)
+@inventory.on(ReplenishmentDelivered, key="sku")
 def replenishment_delivered(event: ReplenishmentDelivered, fact: Recorded, rows: Rows) -> None:
     """It came, and is counted as received by itself."""
     rows(stock, event.sku).add(on_order=-event.ordered)
     rows(supplies, event.replenishment_id).set(status="delivered", delivered=event.quantity, ended_at=fact.recorded_at)
 
 
-@inventory.on(ReplenishmentCancelled)
+@inventory.on(ReplenishmentCancelled, key="sku")
 def replenishment_cancelled(event: ReplenishmentCancelled, fact: Recorded, rows: Rows) -> None:
     """It will not come."""
     rows(stock, event.sku).add(on_order=-event.ordered)

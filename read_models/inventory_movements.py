@@ -14,13 +14,13 @@ from amends.paging import PAGE, Page, between, paged
 from amends.projection import Projection
 from amends.query import Query
 from domain.stock import StockCommitted, StockConfirmed, StockLapsed, StockReceived, StockReleased, StockReserved
-from read_models.days import day_of
+from read_models.days import MADE_WITH, day_of
 
 __all__ = ["DayRow", "MovementKind", "MovementRow", "inventory_days", "inventory_movements", "movements"]
 
 MovementKind = Literal["received", "reserved", "confirmed", "released", "lapsed", "committed"]
 
-movements = Projection("inventory_movements", version=1)
+movements = Projection("inventory_movements", version=1, made_with=MADE_WITH)
 
 moves = movements.table(
     "inventory_movements",
@@ -62,41 +62,41 @@ days = movements.table(
 )
 
 
-@movements.on(StockReceived)
+@movements.on(StockReceived, key="sku")
 def received(event: StockReceived, fact: Recorded, rows: Rows) -> None:
     """Goods came in."""
     rows(days, event.sku, day_of(fact.recorded_at)).add(received=event.quantity)
     _move(rows, event, fact, "received", on_hand=event.quantity)
 
 
-@movements.on(StockReserved)
+@movements.on(StockReserved, key="sku")
 def reserved(event: StockReserved, fact: Recorded, rows: Rows) -> None:
     """Goods were promised."""
     rows(days, event.sku, day_of(fact.recorded_at)).add(reserved=event.quantity)
     _move(rows, event, fact, "reserved", reserved=event.quantity)
 
 
-@movements.on(StockConfirmed)
+@movements.on(StockConfirmed, key="sku")
 def confirmed(event: StockConfirmed, fact: Recorded, rows: Rows) -> None:
     """Goods promised for a time are promised for good: nothing moves."""
     _move(rows, event, fact, "confirmed")
 
 
-@movements.on(StockReleased)
+@movements.on(StockReleased, key="sku")
 def released(event: StockReleased, fact: Recorded, rows: Rows) -> None:
     """A promise was taken back."""
     rows(days, event.sku, day_of(fact.recorded_at)).add(released=event.quantity)
     _move(rows, event, fact, "released", reserved=-event.quantity)
 
 
-@movements.on(StockLapsed)
+@movements.on(StockLapsed, key="sku")
 def lapsed(event: StockLapsed, fact: Recorded, rows: Rows) -> None:
     """A promise was forgotten about."""
     rows(days, event.sku, day_of(fact.recorded_at)).add(lapsed=event.quantity)
     _move(rows, event, fact, "lapsed", reserved=-event.quantity)
 
 
-@movements.on(StockCommitted)
+@movements.on(StockCommitted, key="sku")
 def committed(event: StockCommitted, fact: Recorded, rows: Rows) -> None:
     """Promised goods left."""
     rows(days, event.sku, day_of(fact.recorded_at)).add(committed=event.quantity)

@@ -84,7 +84,7 @@ timeline = history.table(
 )
 
 
-@history.on(OrderPlaced)
+@history.on(OrderPlaced, key="order_id")
 def placed(event: OrderPlaced, fact: Recorded, rows: Rows) -> None:
     """A new order."""
     rows(orders, event.order_id).set(
@@ -98,7 +98,7 @@ def placed(event: OrderPlaced, fact: Recorded, rows: Rows) -> None:
     _note(rows, event.order_id, fact, str(event.total))
 
 
-@history.on(OrderImported)
+@history.on(OrderImported, key="order_id")
 def imported(event: OrderImported, fact: Recorded, rows: Rows) -> None:
     """Another system has brought it to its end, at times of its own."""
     back = 0 if event.status == "cancelled" else event.refunded.amount
@@ -118,41 +118,41 @@ def imported(event: OrderImported, fact: Recorded, rows: Rows) -> None:
     _note(rows, event.order_id, fact, f"{event.status}, {event.total}")
 
 
-@history.on(OrderCompleted)
+@history.on(OrderCompleted, key="order_id")
 def completed(event: OrderCompleted, fact: Recorded, rows: Rows) -> None:
     """It ended well."""
     rows(orders, event.order_id).set(status="completed", ended_at=fact.recorded_at).add(endings=1)
     _note(rows, event.order_id, fact, None)
 
 
-@history.on(OrderCancelled)
+@history.on(OrderCancelled, key="order_id")
 def cancelled(event: OrderCancelled, fact: Recorded, rows: Rows) -> None:
     """It was called off."""
     rows(orders, event.order_id).set(status="cancelled", reason=event.reason, ended_at=fact.recorded_at).add(endings=1)
     _note(rows, event.order_id, fact, event.reason)
 
 
-@history.on(PaymentRequested)
+@history.on(PaymentRequested, key="order_id")
 def payment_requested(event: PaymentRequested, fact: Recorded, rows: Rows) -> None:
     """The customer was asked for money."""
     _note(rows, event.order_id, fact, f"{event.amount} by {event.method}")
 
 
-@history.on(GoodsReturned)
+@history.on(GoodsReturned, key="order_id")
 def goods_returned(event: GoodsReturned, fact: Recorded, rows: Rows) -> None:
     """Goods came back."""
     rows(orders, event.order_id).add(open_returns=1)
     _note(rows, event.order_id, fact, str(event.amount))
 
 
-@history.on(ReturnWithdrawn)
+@history.on(ReturnWithdrawn, key="order_id")
 def return_withdrawn(event: ReturnWithdrawn, fact: Recorded, rows: Rows) -> None:
     """They did not, after all."""
     rows(orders, event.order_id).add(open_returns=-1)
     _note(rows, event.order_id, fact, event.reason)
 
 
-@history.on(ReturnCompleted)
+@history.on(ReturnCompleted, key="order_id")
 def return_completed(event: ReturnCompleted, fact: Recorded, rows: Rows) -> None:
     """Their money has gone back."""
     row = rows(orders, event.order_id).add(returned=event.amount.amount, open_returns=-1)
@@ -161,57 +161,57 @@ def return_completed(event: ReturnCompleted, fact: Recorded, rows: Rows) -> None
     _note(rows, event.order_id, fact, str(event.amount))
 
 
-@history.on(PaymentAuthorised)
+@history.on(PaymentAuthorised, key="order_id")
 def payment_authorised(event: PaymentAuthorised, fact: Recorded, rows: Rows) -> None:
     """The customer's money is held."""
     _note(rows, event.order_id, fact, str(event.amount))
 
 
-@history.on(PaymentProcessed)
+@history.on(PaymentProcessed, key="order_id")
 def paid(event: PaymentProcessed, fact: Recorded, rows: Rows) -> None:
     """The money was taken."""
     rows(orders, event.order_id).add(paid=event.amount.amount).set(paid_at=fact.recorded_at)
     _note(rows, event.order_id, fact, str(event.amount))
 
 
-@history.on(PaymentFailed)
+@history.on(PaymentFailed, key="order_id")
 def payment_failed(event: PaymentFailed, fact: Recorded, rows: Rows) -> None:
     """No money was taken."""
     _note(rows, event.order_id, fact, event.reason)
 
 
-@history.on(PaymentRefunded)
+@history.on(PaymentRefunded, key="order_id")
 def refunded(event: PaymentRefunded, fact: Recorded, rows: Rows) -> None:
     """The money went back."""
     rows(orders, event.order_id).add(refunded=event.amount.amount)
     _note(rows, event.order_id, fact, str(event.amount))
 
 
-@history.on(StockReserved)
+@history.on(StockReserved, key="reservation_id")
 def reserved(event: StockReserved, fact: Recorded, rows: Rows) -> None:
     """Goods were set aside for it; a reservation bears the order's id."""
     _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
 
 
-@history.on(StockReleased)
+@history.on(StockReleased, key="reservation_id")
 def released(event: StockReleased, fact: Recorded, rows: Rows) -> None:
     """Goods set aside went back."""
     _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
 
 
-@history.on(StockConfirmed)
+@history.on(StockConfirmed, key="reservation_id")
 def confirmed(event: StockConfirmed, fact: Recorded, rows: Rows) -> None:
     """Goods set aside for a time are kept for good."""
     _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
 
 
-@history.on(StockLapsed)
+@history.on(StockLapsed, key="reservation_id")
 def lapsed(event: StockLapsed, fact: Recorded, rows: Rows) -> None:
     """Goods set aside went back, for nobody confirmed them in time."""
     _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")
 
 
-@history.on(StockCommitted)
+@history.on(StockCommitted, key="reservation_id")
 def committed(event: StockCommitted, fact: Recorded, rows: Rows) -> None:
     """Goods left the shelf for it."""
     _note(rows, event.reservation_id, fact, f"{event.quantity} × {event.sku}")

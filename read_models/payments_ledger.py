@@ -96,7 +96,7 @@ ledger = DerivedView(
 )
 
 
-@payments.on(PaymentRequested)
+@payments.on(PaymentRequested, key="payment_id")
 def requested(event: PaymentRequested, fact: Recorded, rows: Rows) -> None:
     """A customer was asked for money."""
     rows(asked, event.payment_id).set(
@@ -109,28 +109,28 @@ def requested(event: PaymentRequested, fact: Recorded, rows: Rows) -> None:
     )
 
 
-@payments.on(PaymentAuthorised)
+@payments.on(PaymentAuthorised, key="payment_id")
 def authorised(event: PaymentAuthorised, fact: Recorded, rows: Rows) -> None:
     """The provider holds the money: nothing has moved yet."""
     rows(asked, event.payment_id).set(authorised_at=fact.recorded_at)
     _moved(rows, event, fact, "authorised").set(held=event.amount.amount, provider_ref=event.provider_ref)
 
 
-@payments.on(PaymentProcessed)
+@payments.on(PaymentProcessed, key="payment_id")
 def processed(event: PaymentProcessed, fact: Recorded, rows: Rows) -> None:
     """The provider took the money, held before or not."""
     rows(asked, event.payment_id).add(taken=event.amount.amount).set(taken_at=fact.recorded_at)
     _moved(rows, event, fact, "processed").set(amount=event.amount.amount, provider_ref=event.provider_ref)
 
 
-@payments.on(PaymentRefunded)
+@payments.on(PaymentRefunded, key="payment_id")
 def refunded(event: PaymentRefunded, fact: Recorded, rows: Rows) -> None:
     """The provider gave money back."""
     rows(asked, event.payment_id).add(refunded=event.amount.amount)
     _moved(rows, event, fact, "refunded").set(amount=-event.amount.amount)
 
 
-@payments.on(PaymentFailed)
+@payments.on(PaymentFailed, key="payment_id")
 def failed(event: PaymentFailed, fact: Recorded, rows: Rows) -> None:
     """Nothing was taken, and what was held is let go."""
     rows(asked, event.payment_id).set(failed_at=fact.recorded_at)

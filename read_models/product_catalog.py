@@ -46,7 +46,7 @@ catalogue = catalog.table(
 )
 
 
-@catalog.on(ProductAdded)
+@catalog.on(ProductAdded, key="sku")
 def added(event: ProductAdded, fact: Recorded, rows: Rows) -> None:
     """A product is on sale."""
     rows(catalogue, event.sku).set(
@@ -59,37 +59,37 @@ def added(event: ProductAdded, fact: Recorded, rows: Rows) -> None:
     )
 
 
-@catalog.on(PriceChanged)
+@catalog.on(PriceChanged, key="sku")
 def repriced(event: PriceChanged, fact: Recorded, rows: Rows) -> None:
     """A product has another price."""
     rows(catalogue, event.sku).set(price=event.price.amount, currency=event.price.currency, priced_at=fact.recorded_at)
 
 
-@catalog.on(ProductDiscontinued)
+@catalog.on(ProductDiscontinued, key="sku")
 def discontinued(event: ProductDiscontinued, fact: Recorded, rows: Rows) -> None:
     """A product is no longer sold."""
     rows(catalogue, event.sku).set(discontinued=True, discontinued_at=fact.recorded_at)
 
 
-@catalog.on(StockReceived)
+@catalog.on(StockReceived, key="sku")
 def received(event: StockReceived, fact: Recorded, rows: Rows) -> None:
     """Goods came in. When they leave it changes nothing: they were promised before."""
     rows(catalogue, event.sku).add(available=event.quantity)
 
 
-@catalog.on(StockReserved)
+@catalog.on(StockReserved, key="sku")
 def reserved(event: StockReserved, fact: Recorded, rows: Rows) -> None:
     """Goods were promised."""
     rows(catalogue, event.sku).add(available=-event.quantity)
 
 
-@catalog.on(StockReleased)
+@catalog.on(StockReleased, key="sku")
 def released(event: StockReleased, fact: Recorded, rows: Rows) -> None:
     """A promise was taken back."""
     rows(catalogue, event.sku).add(available=event.quantity)
 
 
-@catalog.on(StockLapsed)
+@catalog.on(StockLapsed, key="sku")
 def lapsed(event: StockLapsed, fact: Recorded, rows: Rows) -> None:
     """A promise was forgotten about."""
     rows(catalogue, event.sku).add(available=event.quantity)

@@ -15,14 +15,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from amends import Recorded
 from amends.changes import Rows
 from amends.projection import Projection
-from domain.order import GoodsReturned, OrderCompleted, OrderPlaced, ReturnCompleted
+from domain.order import GoodsReturned, OrderCompleted, OrderImported, OrderPlaced, ReturnCompleted
 from domain.payment import PaymentRefunded
 from domain.values import PricedLine
-from read_models.days import day_of
+from read_models.days import MADE_WITH, day_of
 
 __all__ = ["sales"]
 
-sales = Projection("sales", version=1)
+IMPORTED = "imported"
+"""Names the return of an order of which another system says that all of it came back."""
+
+sales = Projection("sales", version=1, made_with=MADE_WITH)
 
 orders = sales.table(
     "sales",
@@ -58,20 +61,20 @@ returns = sales.table(
 )
 
 
-@sales.on(OrderPlaced)
+@sales.on(OrderPlaced, key="order_id")
 def placed(event: OrderPlaced, fact: Recorded, rows: Rows) -> None:
     """It is known what will be sold, if all goes well."""
     total, lines = event.total, _lines(event.lines)
     rows(orders, event.order_id).set(currency=total.currency, total=total.amount, lines=lines)
 
 
-@sales.on(OrderCompleted)
+@sales.on(OrderCompleted, key="order_id")
 def completed(event: OrderCompleted, fact: Recorded, rows: Rows) -> None:
     """It is sold, however long ago it was placed."""
     rows(orders, event.order_id).set(sold_on=day_of(fact.recorded_at))
 
 
-@sales.on(PaymentRefunded)
+@sales.on(PaymentRefunded, key="order_id")
 def refunded(event: PaymentRefunded, fact: Recorded, rows: Rows) -> None:
     """Money went back."""
     rows(refunds, fact.position.number).set(
@@ -82,17 +85,33 @@ def refunded(event: PaymentRefunded, fact: Recorded, rows: Rows) -> None:
     )
 
 
-@sales.on(GoodsReturned)
+@sales.on(GoodsReturned, key="order_id")
 def returned(event: GoodsReturned, fact: Recorded, rows: Rows) -> None:
     """Goods came back; a return that is withdrawn never gets a day."""
     currency, lines = event.amount.currency, _lines(event.lines)
     rows(returns, event.order_id, event.return_id).set(currency=currency, lines=lines)
 
 
-@sales.on(ReturnCompleted)
+@sales.on(ReturnCompleted, key="order_id")
 def return_completed(event: ReturnCompleted, fact: Recorded, rows: Rows) -> None:
     """Their money has gone back."""
     rows(returns, event.order_id, event.return_id).set(returned_on=day_of(fact.recorded_at))
+
+
+@sales.on(OrderImported, key="order_id")
+def imported(event: OrderImported, fact: Recorded, rows: Rows) -> None:
+    """Another system had sold it, or not; which pieces came back is known only where all of them did."""
+    placed, day = event.total, day_of(event.ended_at)
+    order = rows(orders, event.order_id).set(currency=placed.currency, total=placed.amount, lines=_lines(event.lines))
+    if event.status == "cancelled":
+        return
+    order.set(sold_on=day)
+    if event.refunded.amount:
+        given_back = {"currency": event.refunded.currency, "amount": event.refunded.amount}
+        rows(refunds, fact.position.number).set(order_id=event.order_id, refunded_on=day, **given_back)
+    if event.status == "refunded":
+        came_back = {"currency": placed.currency, "lines": _lines(event.lines), "returned_on": day}
+        rows(returns, event.order_id, IMPORTED).set(**came_back)
 
 
 def _lines(lines: Sequence[PricedLine]) -> list[dict[str, Any]]:

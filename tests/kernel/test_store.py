@@ -308,7 +308,21 @@ MAY: dict[Role, set[str]] = {
         "watermarks insert",
         "watermarks update",
     },
-    "projector": {"events select", "checkpoints select", "checkpoints insert", "checkpoints update"},
+    "projector": {
+        "events select",
+        "checkpoints select",
+        "checkpoints insert",
+        "checkpoints update",
+        "generations select",
+        "generations insert",
+        "generations update",
+        "dead_letters select",
+        "dead_letters insert",
+        "dead_letters update",
+        "dead_letters delete",
+        "projection_log select",
+        "projection_log insert",
+    },
     "reader": set(),
 }
 
@@ -329,11 +343,23 @@ async def test_what_a_role_may_do_to_the_engine_s_tables(database_url: str, role
     assert {privilege for (privilege,) in found} == MAY[role]
 
 
+PROJECTIONISTS = {
+    "oldest_writer",
+    "pause_projection",
+    "resume_projection",
+    "retry_dead_letters",
+    "said_by",
+    "skip_dead_letter",
+    "throttle_build",
+}
+"""What those may call who look after read models."""
+
+
 @pytest.mark.parametrize(
     ("role", "schemas", "calls", "creates"),
     [
         ("writer", {"amends", "views"}, {"append", "append_many", "fence"}, set[str]()),
-        ("projector", {"amends", "read_models", "views"}, set[str](), set[str]()),
+        ("projector", {"amends", "read_models", "views"}, PROJECTIONISTS, set[str]()),
         ("reader", {"views"}, {"oldest_writer"}, set[str]()),
     ],
 )

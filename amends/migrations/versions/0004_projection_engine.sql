@@ -27,6 +27,7 @@ create table amends.generations (
     version integer not null,
     generation integer not null,
     partitions integer not null,
+    made_with jsonb not null default '{}',
     tables jsonb not null,
     views jsonb not null,
     report jsonb,
