@@ -32,7 +32,7 @@ DERIVED = {
     "projection_log",
     "alembic_version",
 }
-"""What follows from the rest, or is about this database: heads of streams, short cuts, builds of read models, schema."""
+"""What follows from the rest or is about this database: heads of streams, short cuts, builds of read models, schema."""
 
 COLUMNS = """
 select a.attname from pg_attribute a where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped

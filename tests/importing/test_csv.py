@@ -193,4 +193,4 @@ async def test_csv_without_a_mapping_is_told(settings: Settings, tmp_path: Path)
     (tmp_path / "f.csv").write_text("a,b\n")
     done = await amends("import", str(tmp_path / "f.csv"), settings=settings)
     assert done.exit_code == 2
-    assert "say by --map" in done.stderr.replace("\n", " ")
+    assert "say by --map" in " ".join(done.stderr.split())

@@ -261,7 +261,7 @@ async def test_a_table_that_can_t_be_followed_is_told(
     legacy.run(prepare)
     _, done = await look(legacy.mapping("clients.toml", mapping))
     assert done.exit_code == 2, done.stderr
-    assert told in done.stderr.replace("\n", " ")
+    assert told in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
@@ -270,7 +270,7 @@ async def test_the_other_database_is_only_read(legacy: Legacy, look: Look) -> No
     legacy.run("create function touch() returns boolean language sql as 'update clients set no = 1 returning true'")
     mapping = CLIENTS.replace("[fields]", 'where = "touch()"\n[fields]')
     _, done = await look(legacy.mapping("clients.toml", mapping))
-    assert "read-only transaction" in done.stderr.replace("\n", " ")
+    assert "read-only transaction" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
