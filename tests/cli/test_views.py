@@ -102,7 +102,7 @@ async def test_given_a_rebuild_when_interrupted_then_it_goes_on_is_followed_agai
                 await append(connection, f"customer-c{n}", 0, event)
         # when
         follower = await asyncio.create_subprocess_exec(
-            *line.command("rebuild", "directory", *WHO, "--throttle", "2"),
+            *line.command("rebuild", "customers", *WHO, "--throttle", "2"),
             cwd=ROOT,
             env=line.env,
             stderr=asyncio.subprocess.PIPE,
@@ -120,31 +120,31 @@ async def test_given_a_rebuild_when_interrupted_then_it_goes_on_is_followed_agai
         assert b"goes on by itself" in said
         assert await begun()
         # when
-        await line.type("rebuild", "directory", *WHO, "--cancel")
+        await line.type("rebuild", "customers", *WHO, "--cancel")
         # then
         assert not await begun()
-        assert "NothingToDo" in (await line.type("rebuild", "directory", *WHO, "--cancel", code=1)).stderr
+        assert "NothingToDo" in (await line.type("rebuild", "customers", *WHO, "--cancel", code=1)).stderr
 
 
 async def test_given_no_worker_when_asked_then_not_healthy_and_pause_and_resume_are_signed(line: Line) -> None:
     assert "nobody has followed it yet" in (await line.type("status", code=1)).stdout
-    await line.type("pause", "directory", *WHO)
-    [found] = json.loads((await line.type("status", "directory", "--json", code=1)).stdout)
+    await line.type("pause", "customers", *WHO)
+    [found] = json.loads((await line.type("status", "customers", "--json", code=1)).stdout)
     assert (found["state"], found["problem"]) == ("paused", "paused by Grace: to see")
-    await line.type("resume", "directory", *WHO)
-    assert "NothingToDo" in (await line.type("resume", "directory", *WHO, code=1)).stderr
+    await line.type("resume", "customers", *WHO)
+    assert "NothingToDo" in (await line.type("resume", "customers", *WHO, code=1)).stderr
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        ("rebuild", "directory"),
-        ("rollback", "directory"),
-        ("drop-old", "directory"),
-        ("pause", "directory"),
-        ("resume", "directory"),
-        ("dead-letters", "retry", "directory", "c1"),
-        ("dead-letters", "skip", "directory", "1"),
+        ("rebuild", "customers"),
+        ("rollback", "customers"),
+        ("drop-old", "customers"),
+        ("pause", "customers"),
+        ("resume", "customers"),
+        ("dead-letters", "retry", "customers", "c1"),
+        ("dead-letters", "skip", "customers", "1"),
     ],
 )
 async def test_given_a_change_that_nobody_signs_when_typed_then_refused(line: Line, command: tuple[str, ...]) -> None:
@@ -166,16 +166,16 @@ async def test_given_events_that_can_not_be_read_when_checked_and_parked_then_sh
     async with run_worker():
 
         async def parked() -> bool:
-            letters = "select count(*)::int from views.dead_letters where projection = 'directory' and state = %s"
+            letters = "select count(*)::int from views.dead_letters where projection = 'customers' and state = %s"
             return await fetch(line.url, letters, "parked") == [(1,)]
 
         await until(parked)
-        [letter] = json.loads((await line.type("dead-letters", "list", "directory", "--json")).stdout)
-        assert "waits" not in (await line.type("dead-letters", "list", "directory")).stdout
-        shown = json.loads((await line.type("dead-letters", "show", "directory", letter["key"], "--json")).stdout)
+        [letter] = json.loads((await line.type("dead-letters", "list", "customers", "--json")).stdout)
+        assert "waits" not in (await line.type("dead-letters", "list", "customers")).stdout
+        shown = json.loads((await line.type("dead-letters", "show", "customers", letter["key"], "--json")).stdout)
         assert shown[0]["data"] == {"customer_id": "c1"}
-        await line.type("dead-letters", "retry", "directory", letter["key"], *WHO)
+        await line.type("dead-letters", "retry", "customers", letter["key"], *WHO)
         await until(parked)
-        await line.type("dead-letters", "skip", "directory", str(letter["position"]), *WHO)
-        assert json.loads((await line.type("dead-letters", "list", "directory", "--json")).stdout) == []
-        assert "NothingToDo" in (await line.type("dead-letters", "show", "directory", "nobody", code=1)).stderr
+        await line.type("dead-letters", "skip", "customers", str(letter["position"]), *WHO)
+        assert json.loads((await line.type("dead-letters", "list", "customers", "--json")).stdout) == []
+        assert "NothingToDo" in (await line.type("dead-letters", "show", "customers", "nobody", code=1)).stderr

@@ -12,7 +12,7 @@ from amends.app import App
 from amends.values import Personal
 
 
-class NameTaken(Refused):
+class GuestKnown(Refused):
     """Somebody of that name is here already"""
 
 
@@ -41,7 +41,7 @@ class House(Aggregate[OpenHouse | Welcome, HouseOpened | Welcomed], category="gu
         if isinstance(command, OpenHouse):
             return [HouseOpened(house_id=command.house_id)]
         if command.name == "Ada":
-            raise NameTaken
+            raise GuestKnown
         return [Welcomed(house_id=command.house_id, name=command.name)]
 
     def evolve(self, event: HouseOpened | Welcomed) -> Self:
