@@ -18,7 +18,7 @@ from amends.visibility import MEMO, SAGA_STATUS, business_keys
 if TYPE_CHECKING:
     from amends.process import Process
 
-__all__ = ["join_handlers", "run_child"]
+__all__ = ["checked", "join_handlers", "run_child"]
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -28,6 +28,13 @@ _WAIT = workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED
 
 STILL_RUNNING = timedelta(seconds=2)
 """Pause before a child is started again that has not ended yet, or not by itself."""
+
+
+def checked(name: str) -> str:
+    """A name that no other process's path begins with."""
+    if not name or "/" in name:
+        raise RuntimeError(f"A mounted process needs a name without a slash, not {name!r}")
+    return name
 
 
 def join_handlers(process: object) -> None:

@@ -32,7 +32,7 @@ from amends.ending import EndedSaga
 from amends.errors import CommandIdReused, Refused, SagaCancelled
 from amends.forward import insist
 from amends.messages import Command
-from amends.mount import join_handlers, run_child
+from amends.mount import checked, join_handlers, run_child
 from amends.outcomes import SagaUndone, from_outside, given_up, is_failure, told, undone_child
 from amends.parking import Parking
 from amends.records import Position, Receipt, Refusal, UndoStep
@@ -327,12 +327,12 @@ class Saga:
             Refused: the sub-process was refused.
         """
         mount = self._child if self._run.memo.mount == "child" else self._inline
-        return await mount(_checked(name), process, request)
+        return await mount(checked(name), process, request)
 
     async def child(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
         """Run another process as a child workflow with a history of its own; otherwise like `sub`."""
         mount = self._inline if self._run.memo.mount == "inline" else self._child
-        return await mount(_checked(name), process, request)
+        return await mount(checked(name), process, request)
 
     async def _inline(self, name: str, process: type[Process[Request, Result]], request: Request) -> Result:
         inside = MOUNTING.set(True)
@@ -395,10 +395,3 @@ class Saga:
     async def _expire(self, limit: timedelta) -> None:
         await workflow.sleep(limit, summary="the saga's deadline")
         self.cancel(DEADLINE_PASSED)
-
-
-def _checked(name: str) -> str:
-    """A name that no other process's path begins with."""
-    if not name or "/" in name:
-        raise RuntimeError(f"A mounted process needs a name without a slash, not {name!r}")
-    return name
