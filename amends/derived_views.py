@@ -13,7 +13,8 @@ from sqlalchemy import Column, MetaData, Table
 from sqlalchemy import Connection as OwnerConnection
 from sqlalchemy.types import NullType, TypeEngine
 
-from amends.errors import ProjectionError
+from amends.errors import Incompatible, ProjectionError
+from amends.public_views import MAY_READ, PROBE, SAME, UNPROBE
 from amends.read_tables import ReadTable
 
 __all__ = ["DerivedView", "install"]
@@ -21,12 +22,6 @@ __all__ = ["DerivedView", "install"]
 log = structlog.get_logger("amends.views")
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,62}")
-
-PROBE = "create temp view amends_probe as {}"
-"""The view as it should be, to compare with the one that is."""
-
-SAME = "select pg_get_viewdef('pg_temp.amends_probe'::regclass) = pg_get_viewdef(to_regclass(%s))"
-"""Whether a view is as it should be: replacing it would wait for, and hold up, everybody who reads it."""
 
 COLUMNS = """
 select attname from pg_attribute
@@ -47,12 +42,6 @@ where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
   and t.relnamespace <> 'views'::regnamespace
 """
 """What it stands on, other than views that people may read."""
-
-UNPROBE = "drop view if exists pg_temp.amends_probe"
-"""Clear up after the comparison."""
-
-MAY_READ = "grant select on {} to amends_reader"
-"""Readers see the views."""
 
 
 class DerivedView:
@@ -107,13 +96,13 @@ def install(connection: OwnerConnection, views: Sequence[DerivedView], bases: It
         bases: the tables of the projections, whose views all others stand on.
 
     Raises:
-        ProjectionError: a view's SQL is wrong, stands on more than views, or has other columns than it documents; or
-            somebody else has built upon a view whose columns change.
+        Incompatible: a view would lose, retype or move a column.
+        ProjectionError: a view's SQL is wrong, stands on more than views, or has other columns than it documents.
     """
     driver = connection.connection.driver_connection
     assert isinstance(driver, Connection)
     behind = [table.name for table in bases if table.view and not _shows_all(driver, table)]
-    for number, view in enumerate(views):
+    for view in views:
         try:
             same = _same(driver, view)
         except ProjectionError as error:
@@ -122,7 +111,7 @@ def install(connection: OwnerConnection, views: Sequence[DerivedView], bases: It
             log.warning("view_waits", view=view.name, until_new_version_is_shown_by=behind, error=str(error))
             continue
         if not same:
-            _show(driver, view, views[number + 1 :])
+            _show(driver, view)
         name = sql.Identifier("views", view.name)
         driver.execute(sql.SQL("comment on view {} is {}").format(name, sql.Literal(view.comment)))
         for column, comment in view.columns.items():
@@ -161,21 +150,16 @@ def _same(driver: Connection[Any], view: DerivedView) -> bool:
     return same == (True,)
 
 
-def _show(driver: Connection[Any], view: DerivedView, later: Sequence[DerivedView]) -> None:
+def _show(driver: Connection[Any], view: DerivedView) -> None:
     replace = sql.SQL("create or replace view {} as {}").format(sql.Identifier("views", view.name), _select(view))
     try:
         with driver.transaction():
             driver.execute(replace)
-    except pg.InvalidTableDefinition:  # columns went or moved, which no replacement can do
-        try:
-            for each in (*reversed(later), view):  # the later ones may stand on it, and are made again after it
-                driver.execute(sql.SQL("drop view if exists {}").format(sql.Identifier("views", each.name)))
-        except pg.DependentObjectsStillExist as error:
-            raise ProjectionError(
-                f"The columns of views.{view.name} change, but others are built upon it: "
-                f"{error.diag.message_detail}. Drop those first"
-            ) from error
-        driver.execute(replace)
+    except pg.InvalidTableDefinition as error:
+        raise Incompatible(
+            f"views.{view.name} can't be replaced: {error.diag.message_primary}. Others may count on its columns: keep "
+            "their names, types and order, and add new ones at the end"
+        ) from error
 
 
 def _select(view: DerivedView) -> sql.SQL:

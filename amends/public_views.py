@@ -12,7 +12,20 @@ from pydantic import BaseModel
 from amends.errors import Incompatible
 from amends.read_tables import ReadTable
 
-__all__ = ["COLUMNS", "ShownColumn", "ViewSpec", "arranged", "check", "show", "spec_of", "statements"]
+__all__ = [
+    "COLUMNS",
+    "MAY_READ",
+    "PROBE",
+    "SAME",
+    "UNPROBE",
+    "ShownColumn",
+    "ViewSpec",
+    "arranged",
+    "check",
+    "show",
+    "spec_of",
+    "statements",
+]
 
 log = structlog.get_logger("amends.projections")
 
