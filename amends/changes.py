@@ -66,7 +66,7 @@ class Change:
 
     def delete(self) -> Self:
         """Remove the row; what is done to it afterwards starts from a fresh one."""
-        self.steps, self.derived = [None], False
+        self.steps = [*self.steps, None] if self.derived else [None]  # what is derived may fail, and is to be seen to
         return self
 
     def derive(self, **columns: Derives) -> Self:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import psycopg
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import OperationalError
 from sqlalchemy import BigInteger, CheckConstraint, Column, Text
@@ -149,6 +149,7 @@ async def test_given_any_events_batches_crashes_and_poison_when_projected_then_t
                 owner.execute(CRASHES)
 
                 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+                @example([("a", "half", 0), ("a", "delete", 0)], [2], [])  # what fails does so though it is deleted
                 @given(EVENTS, SIZES, PLAN)
                 def check(events: list[tuple[str, str, int]], sizes: list[int], plan: list[int]) -> None:
                     begin(owner, plan)
