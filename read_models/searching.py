@@ -85,6 +85,7 @@ def _where_it_can_be(create: CreateIndex, compiler: DDLCompiler, **options: Any)
     statement = str(compiler.visit_create_index(create, **options))  # type: ignore[no-untyped-call]
     if TRIGRAMS not in statement:
         return statement
+    statement = statement.replace("CREATE INDEX CONCURRENTLY", "CREATE INDEX")  # which no block of code may do
     return f"do $do$ begin if {THERE} then execute $index${statement}$index$; end if; end $do$"
 
 

@@ -12,11 +12,15 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from amends.app import install
 from amends.embedded import EmbeddedPostgres, cluster, free_port
+from amends.projection import Projection
 from amends.query import Query
 from amends.reader import Reader
+from amends.rebuild_request import RebuildRequest
+from amends.rebuilding import rebuild
 from app import app
 from read_models.customer_profile import search_customers
-from read_models.product_catalog import product_search, search_products
+from read_models.customers import customers
+from read_models.product_catalog import catalog, product_search, search_products
 from read_models.searching import typos_forgiven
 from tests.conftest import FAST
 from tests.read_models.past import NOON, Past, added, eur, registered
@@ -127,6 +131,19 @@ async def test_given_pg_trgm_when_a_large_catalogue_is_searched_then_both_indexe
     assert "_by_word" in plain
     assert "Seq Scan" not in plain
     assert [row.sku for row in (await search_products(forgiving.ask, "darjiling")).items] == ["TEA-2"]
+
+
+@pytest.mark.parametrize("projection", [customers, catalog], ids=lambda projection: projection.name)
+async def test_given_pg_trgm_when_a_searched_read_model_is_rebuilt_then_it_has_its_index_of_letters_again(
+    extended_url: str, projection: Projection
+) -> None:
+    request = RebuildRequest(name=projection.name, version=projection.version, actor="test", reason="test", accept=True)
+    done = await rebuild(projection, extended_url, request)
+    assert done.outcome == "swapped"
+    with psycopg.connect(extended_url) as connection:
+        built = f"{projection.name}%_g{done.generation}%letters%"
+        found = connection.execute("select count(*) from pg_indexes where indexname like %s", (built,)).fetchone()
+    assert found == (1,)
 
 
 async def explained(past: Past, query: Query[Any]) -> str:
