@@ -208,8 +208,29 @@ end
 $$;
 comment on function amends.resume_projection is 'Lets a paused projection or process manager go on.';
 
+-- Prepared transactions hold the feed back too, and are in no session.
+create or replace function amends.oldest_writer(out pid integer, out application text, out seconds float8)
+returns setof record language sql security definer set search_path = pg_catalog as $$
+    select w.pid, w.application, extract(epoch from clock_timestamp() - w.since)::float8
+    from (
+        select a.pid, a.application_name as application, a.xact_start as since, a.backend_xid as xid
+        from pg_stat_activity a where a.backend_xid is not null and a.pid <> pg_backend_pid()
+        union all
+        select null, 'prepared transaction ' || p.gid, p.prepared, p.transaction from pg_prepared_xacts p
+    ) w
+    order by age(w.xid) desc limit 1
+$$;
+
 create view views.projection_status as
-with slowest as (
+with held as (
+    -- how long a session has been at it only they may see who may read all statistics: so look at the events themselves
+    select format('the feed stands still: process %s (%s) has a transaction open%s', coalesce(o.pid::text, '?'),
+                  coalesce(o.application, 'unknown'), ' for ' || round(o.seconds::numeric, 0) || ' seconds') as told
+    from (values (1)) as one left join amends.oldest_writer() o on true
+    where o.seconds > 10 or (
+        select e.recorded_at < clock_timestamp() - interval '10 seconds' from amends.events e
+        where e.xid >= pg_snapshot_xmin(pg_current_snapshot()) order by e.xid, e.position limit 1)
+), slowest as (
     select c.projection, c.version, c.generation, min(c.role) as role, count(*)::integer as partitions,
            (array_agg(c.xid order by c.xid, c.position))[1] as xid,
            (array_agg(c.position order by c.xid, c.position))[1] as position,
@@ -241,10 +262,8 @@ with slowest as (
                 when s.beat_at < clock_timestamp() - interval '15 seconds' then
                     format('nobody follows it: the last sign of life was %s seconds ago',
                            round(extract(epoch from clock_timestamp() - s.beat_at)))
+                when exists (select from held) then (select h.told from held h)
                 when s.dead_letters > 0 then format('%s events are parked: see views.dead_letters', s.dead_letters)
-                else (select format('the feed stands still: process %s (%s) has a transaction open for %s seconds',
-                                    o.pid, o.application, round(o.seconds::numeric, 0))
-                      from amends.oldest_writer() o where o.seconds > 10)
            end as problem
     from slowest s
 )
