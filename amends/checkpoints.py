@@ -32,6 +32,11 @@ class _Waiter:
     missing: set[str] = field(default_factory=set)
     done: asyncio.Future[Freshness] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    @property
+    def about(self) -> str | Position:
+        """What must not be parked: the events of a key, or the one at the position."""
+        return self.position if self.key is None else self.key
+
     def heard(self, name: str, position: Position) -> bool:
         """Whether this note may have been the last one missing."""
         if position >= self.position:
@@ -39,10 +44,10 @@ class _Waiter:
         return not self.missing
 
     def judge(
-        self, standings: Mapping[str, Standing], parked: Mapping[str, set[str]], *, waited: bool = False
+        self, standings: Mapping[str, Standing], parked: Mapping[str | Position, set[str]], *, waited: bool = False
     ) -> tuple[Freshness, bool]:
         mine = {name: standings[name] for name in self.names if name in standings}
-        stuck = parked.get(self.key, set()) & set(mine) if self.key is not None else set()
+        stuck = parked.get(self.about, set()) & set(mine)
         self.missing = {name for name, each in mine.items() if each.position < self.position}
         return judge(self.position, mine, stuck, waited=waited)
 
@@ -100,7 +105,8 @@ class Checkpoints:
             names: of views or projections; all whose views are known when none are given.
             timeout: seconds to wait at most; 0 only looks.
             key: whose rows the caller cares for, as the projections name it in `views.dead_letters`: those projections
-                are stale that have parked events of this key, and never mind other keys.
+                are stale that have parked events of this key, and never mind other keys. Without it, those that have
+                parked the very event at the position.
 
         Returns:
             fresh, or stale and why; staleness is never an error.
@@ -136,7 +142,7 @@ class Checkpoints:
         if not self.listening:
             return None
         known = [self._known.get(name) for name in self._sources.resolve(names, self._known)]
-        sure = [each for each in known if each is not None and each.position >= position]
+        sure = [each for each in known if each is not None and each.position >= position and not each.dead_letters]
         if len(sure) < len(known):
             return None
         slowest = min(sure, key=lambda each: each.position)
@@ -163,9 +169,14 @@ class Checkpoints:
             self._tell(name)
         return standings
 
-    async def _parked(self, waiters: Collection[_Waiter], standings: dict[str, Standing]) -> dict[str, set[str]]:
+    async def _parked(
+        self, waiters: Collection[_Waiter], standings: dict[str, Standing]
+    ) -> dict[str | Position, set[str]]:
         keys = {waiter.key for waiter in waiters if waiter.key is not None}
-        return await self._standings.parked(keys, standings)
+        found: dict[str | Position, set[str]] = dict((await self._standings.parked(keys, standings)).items())
+        for position in {waiter.position for waiter in waiters if waiter.key is None}:
+            found[position] = await self._standings.parked_at(position, standings)
+        return found
 
     async def _follow(self) -> None:
         """Keep those who wait informed; whatever goes wrong is tried again, for they have time-outs."""

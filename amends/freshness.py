@@ -63,6 +63,7 @@ class Standing:
         state: live, rebuilding, paused or stopped.
         failed: an error has stopped it.
         position: up to where it has read the feed.
+        dead_letters: events that are parked.
     """
 
     projection: str
@@ -72,6 +73,7 @@ class Standing:
     state: str
     failed: bool
     position: Position
+    dead_letters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def judge(
     Args:
         position: from a receipt.
         standings: of the projections that are asked for, at least one.
-        parked: those of them in which events of the caller's key are parked.
+        parked: those of them in which events of the caller's key, or the very event at the position, are parked.
         waited: the caller's time has run out.
 
     Returns:

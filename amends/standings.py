@@ -13,7 +13,7 @@ from amends.records import Position
 __all__ = ["Standings"]
 
 STANDINGS = text("""
-select projection, version, generation, served, state, last_error is not null as failed, xid, position
+select projection, version, generation, served, state, last_error is not null as failed, xid, position, dead_letters
 from views.projection_status
 """)
 """Where every version of every projection stands; without the lag, which takes counting."""
@@ -29,6 +29,13 @@ select key, projection, version, generation from views.dead_letters
 where key = any(:keys) and state in ('parked', 'retrying') group by key, projection, version, generation
 """).bindparams(bindparam("keys", type_=ARRAY(Text)))
 """In which projections events of these keys are parked."""
+
+
+PARKED_AT = text("""
+select distinct projection, version, generation from views.dead_letters
+where xid = :xid and position = :position and state in ('parked', 'retrying')
+""")
+"""In which projections the event at a position is parked."""
 
 
 class Standings:
@@ -54,6 +61,7 @@ class Standings:
                 state=row.state,
                 failed=row.failed,
                 position=Position(row.xid, row.position),
+                dead_letters=row.dead_letters or 0,
             )
             for row in rows
         )
@@ -70,6 +78,15 @@ class Standings:
             if shown and (shown.version, shown.generation) == (version, generation):
                 found.setdefault(key, set()).add(projection)
         return found
+
+    async def parked_at(self, position: Position, standings: dict[str, Standing]) -> set[str]:
+        """The projections in which the event at this position is parked, in the version that is shown."""
+        if not any(each.dead_letters for each in standings.values()):
+            return set()
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(PARKED_AT, {"xid": position.xid, "position": position.number})).all()
+        shown = {(name, each.version, each.generation) for name, each in standings.items()}
+        return {name for name, version, generation in rows if (name, version, generation) in shown}
 
     async def lag(self, projection: str) -> Lag:
         """What a projection that is stale has still to read, and what keeps it."""

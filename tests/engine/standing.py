@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from amends.records import Position
+from amends.records import START, Position
 from tests.engine.readside_shop import connect
 
 STAND_IN = """
@@ -28,11 +28,15 @@ grant select on views.projection_status, views.dead_letters to amends_reader
 
 STATUS = """
 insert into views.projection_status
-    (projection, version, generation, served, state, healthy, problem, xid, position, lag_events, last_error)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    (projection, version, generation, served, state, healthy, problem, xid, position, lag_events, last_error,
+     dead_letters)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
-LETTER = "insert into views.dead_letters (projection, version, generation, key, state) values (%s, %s, %s, %s, %s)"
+LETTER = """
+insert into views.dead_letters (projection, version, generation, key, state, xid, position)
+values (%s, %s, %s, %s, %s, %s, %s)
+"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Stands:
     problem: str | None = None
     lag: int = 0
     error: str | None = None
+    parked: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Parked:
     state: str = "parked"
     version: int = 1
     generation: int = 1
+    at: Position = START
 
 
 async def standing(url: str, *rows: Stands | Parked) -> None:
@@ -71,6 +77,7 @@ async def standing(url: str, *rows: Stands | Parked) -> None:
 
 def _insert(row: Stands | Parked) -> tuple[bytes, tuple[Any, ...]]:
     if isinstance(row, Parked):
-        return LETTER.encode(), (row.projection, row.version, row.generation, row.key, row.state)
+        whose = (row.projection, row.version, row.generation, row.key, row.state)
+        return LETTER.encode(), (*whose, row.at.xid, row.at.number)
     facts = (row.projection, row.version, row.generation, row.served, row.state, row.problem is None, row.problem)
-    return STATUS.encode(), (*facts, row.at.xid, row.at.number, row.lag, row.error)
+    return STATUS.encode(), (*facts, row.at.xid, row.at.number, row.lag, row.error, row.parked)

@@ -192,6 +192,19 @@ async def test_given_dead_letters_when_asked_for_a_key_then_that_key_is_stale_an
     assert (await reader.at_least(AT, "p", 0)).fresh, "without a key, nobody's events in particular are waited for"
 
 
+async def test_given_the_very_event_is_parked_when_asked_without_a_key_then_stale(
+    database_url: str, reader: Reader
+) -> None:
+    letters = [Parked("p", "4711", at=AT), Parked("q", "4711", "skipped", at=AT)]
+    await standing(database_url, Stands("p", LATER, parked=1), Stands("q", LATER, parked=1), *letters)
+    for _ in range(2):  # asked, and answered from what is known
+        async with asyncio.timeout(20):
+            stuck = await reader.at_least(AT, "p", 1000)
+        assert (stuck.fresh, stuck.reason, stuck.projection) == (False, "parked", "p")
+    assert (await reader.at_least(AT, "q", 0)).fresh
+    assert (await reader.at_least(LATER, "p", 0)).fresh, "another event is parked"
+
+
 async def test_given_a_build_beside_when_asked_then_what_the_views_show_counts(
     database_url: str, reader: Reader
 ) -> None:
