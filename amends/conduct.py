@@ -121,10 +121,17 @@ class Conduct:
 
         await self.step(undo.title, undoing, "undo")
 
-    async def record(self, entry: Command, entry_id: str, **changes: Any) -> None:
-        """Write an entry of the saga's own log; retried until the database has it."""
-        context = self.context(entry_id, **changes)
-        await to_the_end(dispatch(entry.message_name, entry, context, COMMAND.without_end(), self._run.turns))
+    async def record(self, entry: Command, entry_id: str, *, durable: bool = False, **changes: Any) -> None:
+        """Write an entry of the saga's own log; retried until the database has it.
+
+        Args:
+            entry: what is to be written.
+            entry_id: its identity.
+            durable: the history knows why before it is written: what an update asks for is lost with its task else.
+            changes: of the context.
+        """
+        context, policy = self.context(entry_id, **changes), COMMAND.without_end()
+        await to_the_end(dispatch(entry.message_name, entry, context, policy, self._run.turns, durable=durable))
 
     def context(self, command_id: str, **changes: Any) -> Context:
         """Who asks, on whose behalf, under which id."""

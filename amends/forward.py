@@ -10,12 +10,12 @@ from pydantic_core import to_jsonable_python
 from temporalio.exceptions import FailureError
 
 from amends.conduct import Conduct
-from amends.errors import Refused
+from amends.errors import EndedFromOutside, Refused
 from amends.messages import Command
 from amends.outcomes import given_up, told
 from amends.parking import Parking, again
 from amends.records import START, Receipt
-from amends.repair import Retry
+from amends.repair import Abandon, Retry
 from amends.saga_state import Run
 from amends.steps import Step, with_input
 from amends.values import redacted
@@ -41,6 +41,8 @@ async def insist(run: Run, conduct: Conduct, parking: Parking, title: str, step:
         try:
             return await conduct.step(title, partial(conduct.send, title, step, step_id))
         except (Refused, FailureError) as error:
+            if isinstance(error, EndedFromOutside) and run.abandoned is None:
+                run.abandoned = Abandon(actor=run.memo.actor, reason="the saga that it is part of was abandoned")
             if run.abandoned is not None:
                 raise given_up() from error
             refused, why = isinstance(error, Refused), told(error)

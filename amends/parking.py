@@ -96,7 +96,8 @@ class Parking:
         run.parked[step] = parked
         self._conduct.note(title, f"parked: {why}", "undo" if kind == "undo" else "step")
         self._conduct.stand("NeedsAttention", title)
-        await to_the_end(workflow.wait_condition(lambda: parked.repair is not None))
+        await to_the_end(workflow.wait_condition(lambda: parked.repair is not None or run.abandoned is not None))
+        parked.repair = parked.repair or run.abandoned  # given up while this was being written down
         del run.parked[step]
         if not run.parked:
             self._conduct.stand("Compensating" if run.failure else "Running")
@@ -123,7 +124,15 @@ class Parking:
 
     async def _abandon(self, request: Abandon) -> None:
         entry = AbandonSaga(saga_id=self._run.workflow_id, reason=request.reason)
-        await self._conduct.record(entry, self._id(), actor=request.actor)
+        waiting = [parked for parked in self._run.parked.values() if not parked.taken]
+        for parked in waiting:
+            parked.taken = True
+        try:
+            await self._conduct.record(entry, self._id(), durable=True, actor=request.actor)
+        except FailureError:
+            for parked in waiting:
+                parked.taken = False
+            raise
         self._run.abandoned = request
         self._conduct.note("the saga", f"abandoned by {request.actor}: {request.reason}", "undo")
         for parked in self._run.parked.values():
@@ -141,7 +150,7 @@ class Parking:
         """Write the decision down, then let the saga act on it."""
         parked.taken = True
         try:
-            await self._conduct.record(entry, self._id(), actor=request.actor, undoes=undoes)
+            await self._conduct.record(entry, self._id(), durable=True, actor=request.actor, undoes=undoes)
         except FailureError:
             parked.taken = False
             raise

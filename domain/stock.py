@@ -117,6 +117,10 @@ class ConfirmStock(_OfReservation, name="stock.confirm"):
     """Hold reserved goods for good: their reservation no longer lapses."""
 
 
+class LeaseStock(_OfReservation, name="stock.lease"):
+    """Put a reservation under a lease: whoever keeps it sees to it that the goods go back."""
+
+
 class LapseStock(_OfReservation, name="stock.lapse"):
     """Give a reservation up whose time is over, unless it was confirmed or has ended."""
 
@@ -234,7 +238,9 @@ class StockRanLow(Event, name="stock.ran_low"):
     quantity: int
 
 
-StockCommand = ReceiveStock | ReserveStock | ConfirmStock | LapseStock | ReleaseStock | CommitStock | SetReorderPoint
+StockCommand = (
+    ReceiveStock | ReserveStock | ConfirmStock | LeaseStock | LapseStock | ReleaseStock | CommitStock | SetReorderPoint
+)
 StockEvent = (
     StockReceived
     | StockReserved
@@ -301,6 +307,9 @@ class StockItem(Aggregate[StockCommand, StockEvent], category="stock", key="sku"
             case ConfirmStock(sku=sku, reservation_id=id):
                 quantity = self._open(sku, id)
                 return [StockConfirmed(sku=sku, reservation_id=id, quantity=quantity)] if id in self.leased else []
+
+            case LeaseStock():
+                return []  # that it is recorded is enough: a lease that is ended from outside is undone by that record
 
             case LapseStock(sku=sku, reservation_id=id) if id in self.leased:
                 return [StockLapsed(sku=sku, reservation_id=id, quantity=self.open[id])]

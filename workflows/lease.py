@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 from amends import Key, Process, Value
-from domain.stock import LapseStock
+from domain.stock import LapseStock, LeaseStock
 
 __all__ = ["Lease", "ReservationLease"]
 
@@ -34,7 +34,10 @@ class ReservationLease(Process[Lease, None]):
     async def run(self, request: Lease) -> None:
         """See a lease through to its end."""
         left = max(request.until - workflow.now(), timedelta(0))
+        sku, id = request.sku, request.reservation_id
+        lapse = LapseStock(sku=sku, reservation_id=id)
         async with self.saga as saga:
+            # whoever ends the lease ends the hold, too early rather than never
+            await saga.do("keep the lease", LeaseStock(sku=sku, reservation_id=id), undo=lapse)
             await saga.sleep("hold the goods", left)
-            lapse = LapseStock(sku=request.sku, reservation_id=request.reservation_id)
             await saga.do("let the reservation lapse", lapse)
