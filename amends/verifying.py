@@ -31,8 +31,8 @@ where d.projection = %s and d.version = %s and d.generation = %s and d.state <> 
 """
 """The events that are parked."""
 
-HASH = "select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from {} t"
-"""How many rows, and a number that is the same for the same rows in any order."""
+HASH = "select count(*), coalesce(sum(hashtextextended(row(t.*)::text, 0)::numeric), 0)::text from {} t"
+"""How many rows, and a number that is the same for the same rows in any order; a bare `t` may be one of its columns."""
 
 COUNT = "select count(*) from {}"
 """How many rows."""
@@ -42,7 +42,7 @@ with differing as (
     select jsonb_build_array({keys}) as key,
            case when n.{first} is null then 'only_old' when o.{first} is null then 'only_new' else 'different' end
                as kind
-    from {old} o full join {new} n on {same} where o::text is distinct from n::text
+    from {old} o full join {new} n on {same} where row(o.*)::text is distinct from row(n.*)::text
 )
 select kind, count(*), to_jsonb((array_agg(key order by key))[1:{most}]) from differing group by kind
 """

@@ -339,9 +339,30 @@ async def test_given_rows_that_differ_when_rebuilt_again_without_accepting_then_
     assert (done.outcome, done.events) == ("swapped", 9)
 
 
-def narrow(version: int, *columns: Column[Any], view: str = "t") -> Projection:
+async def test_given_columns_named_like_aliases_when_rows_differ_then_seen(database_url: str) -> None:
+    named = narrow(1, column("o"), column("n"), column("v"), view="t", key="t")
+    install(database_url, named)
+    async with connect(database_url) as connection:
+        await connection.execute("insert into read_models.t_v1 (t, o, n, v) values ('only_old', 1, 1, 1)")
+    done = await rebuild(named, database_url, asked(named))
+    assert done.outcome == "differs"
+    assert done.report is not None
+    assert done.report.tables[0].differing == {"only_old": 1}
+    # and: where only another column than the one named like the alias differs
+    for table, value in (("t_v1", 1), ("t_v1_g2", 2)):
+        async with connect(database_url) as connection:
+            await connection.execute(
+                f"insert into read_models.{table} (t, o, n, v) values ('both', 1, 1, {value})".encode()
+            )
+            await connection.execute(f"delete from read_models.{table} where t = 'only_old'".encode())
+    done = await rebuild(named, database_url, asked(named, accept=True))
+    assert done.report is not None
+    assert done.report.tables[0].differing == {"different": 1}
+
+
+def narrow(version: int, *columns: Column[Any], view: str = "t", key: str = "k") -> Projection:
     projection = Projection("p", version=version)
-    projection.table(view, Column("k", Text, primary_key=True, comment="Key."), *columns, comment="A row a key.")
+    projection.table(view, Column(key, Text, primary_key=True, comment="Key."), *columns, comment="A row a key.")
     return projection
 
 
