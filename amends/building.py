@@ -59,6 +59,7 @@ class Builder(Projector):
         self._until = Position(0, 0)
         self._ahead: tuple[Position, asyncio.Task[tuple[list[Row], Batch | None]]] | None = None
         self._paced = (0.0, 0)
+        self._hurried = False
 
     @property
     def at(self) -> Position:
@@ -75,11 +76,12 @@ class Builder(Projector):
             raise ProjectionError(f"{self._told}: another version is being built")
         return self._build.generation
 
-    async def up_to(self, until: Position) -> int:
+    async def up_to(self, until: Position, *, hurried: bool = False) -> int:
         """Apply what there is up to a position, and nothing after it.
 
         Args:
             until: a position that readers of the feed have been shown, or will be soon.
+            hurried: whatever the throttle is, for the little during which what is served stands still.
 
         Returns:
             how many events that were.
@@ -88,7 +90,7 @@ class Builder(Projector):
             Superseded: the build was cancelled, or somebody else works on it.
             Broken: so much fails that the projection itself must be broken.
         """
-        done, self._until = 0, until
+        done, self._until, self._hurried = 0, until, hurried
         await self.find()
         try:
             while self._at < until:
@@ -122,7 +124,7 @@ class Builder(Projector):
             Poisoned, DataError, IntegrityError: an event can't be applied; go `up_to` there first, which parks it.
         """
         while self._at < until:
-            found = [row for row in await read(connection, self._at, self._batch) if row.position <= until]
+            found = [row for row in await read(connection, self._at, self._most) if row.position <= until]
             if not found:
                 raise ProjectionError(f"{self._told}: the feed does not go up to {until}, where its readers are")
             parked = await self._move(connection, found[-1].position, len(found))
@@ -144,7 +146,7 @@ class Builder(Projector):
         return await self._prepare(self._at)
 
     async def _prepare(self, after: Position) -> tuple[list[Row], Batch | None]:
-        found = [row for row in await self._feed.read(after, self._batch) if row.position <= self._until]
+        found = [row for row in await self._feed.read(after, self._size()) if row.position <= self._until]
         return found, await self._folded(found) if found and not self._dead_letters else None
 
     async def _forget(self) -> None:
@@ -159,12 +161,18 @@ class Builder(Projector):
             raise Superseded(f"{self._told}: the build was cancelled")
         if wanted.throttle != self._throttle:
             self._throttle, self._paced = wanted.throttle, (0.0, 0)
-            self._batch = self._most if self._throttle is None else max(1, min(self._most, int(self._throttle / 2)))
         if wanted.retrying:
             await self._redrive()
 
+    def _size(self) -> int:
+        if self._throttle is None or self._hurried:
+            return self._most
+        return max(1, min(self._most, int(self._throttle / 2)))
+
     async def _rest(self, events: int) -> None:
         """Wait as long as the throttle asks, but hear when it changes."""
+        if self._hurried:
+            return
         clock = asyncio.get_running_loop().time
         began, done = self._paced if self._paced[0] else (clock(), 0)
         self._paced = (began, done + events)

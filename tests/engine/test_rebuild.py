@@ -15,11 +15,13 @@ from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from amends.app import App
+from amends.building import Builder
 from amends.changes import Rows
 from amends.connect import connect as connect_temporal
 from amends.database import Pool, open_pool
 from amends.errors import Incompatible, NothingToDo, NotServed, ProjectionError
 from amends.feed import Feed
+from amends.installation import begin_build
 from amends.log_check import check_log
 from amends.messages import Event, upcast
 from amends.projection import Projection
@@ -27,8 +29,10 @@ from amends.projection_operator import open_operator
 from amends.projector import Projector
 from amends.rebuild_request import RebuildRequest, Who
 from amends.rebuild_workflow import RebuildProjection, start_rebuild
+from amends.rebuilding import caught_up as caught_up_build
 from amends.rebuilding import rebuild
 from amends.records import Recorded
+from amends.schema import owner_engine
 from amends.settings import Settings
 from amends.swapping import drop_old, roll_back
 from tests.conftest import RunWorker
@@ -499,6 +503,38 @@ async def test_given_a_throttle_when_it_is_changed_then_the_build_obeys(database
             assert (await rebuilding).outcome == "swapped"
         with pytest.raises(NothingToDo, match="No build of readside_orders is under way"):
             await operator.throttle("readside_orders", 5, "Grace", "too late")
+
+
+async def test_given_a_throttled_build_when_what_is_served_stands_still_for_it_then_it_hurries(
+    database_url: str, pool: Pool
+) -> None:
+    install(database_url, order_list())
+    await placed(database_url, 40)
+    with owner_engine(database_url).begin() as connection:
+        begin_build(connection, order_list(), **WHO, throttle=2)
+    async with asyncio.timeout(5):
+        assert await Builder(order_list(), pool, database_url).up_to(await Feed(pool).head(), hurried=True) == 120
+
+
+async def test_given_a_throttled_build_when_few_events_take_long_then_it_catches_up_once_more_before_it_is_compared(
+    database_url: str, pool: Pool
+) -> None:
+    raised = wider(2)
+    install(database_url, order_list())
+    await placed(database_url, 4)
+    with owner_engine(database_url).begin() as connection:
+        begin_build(connection, raised, **WHO, throttle=6)
+    # when
+    catching_up = asyncio.create_task(caught_up_build(pool, raised, [Builder(raised, pool, database_url)]))
+
+    async def begun() -> bool:
+        built = "select events > 0 from amends.checkpoints where role = 'building'"
+        return await fetch(database_url, built) == [(True,)]
+
+    await until(begun)
+    await placed(database_url, 4, prefix="later")
+    # then
+    assert await catching_up == 24
 
 
 async def test_given_an_upcaster_when_rebuilt_then_old_events_are_read_through_it(
