@@ -69,6 +69,9 @@ values (%s, %s, %s, %s, %s, %s, %s)
 """
 """Record what was done, by whom and why."""
 
+MADE_WITH = "select made_with from amends.generations where projection = %s and version = %s and generation = %s"
+"""The settings that a build's rows were made with."""
+
 LAST_WORD = """
 select action from amends.projection_log
 where projection = %s and version = %s and action in ('build', 'swap', 'cancel', 'rollback')
@@ -152,7 +155,8 @@ def begin_build(
         projection: what to build.
         actor: who wants it.
         reason: why.
-        auto: nobody asked for it: a version that was served and rolled back is left alone.
+        auto: nobody asked for it, so it begins only for a higher version or for other settings than what is served was
+            made with, and not where somebody's last word about the version was to roll it back or to cancel it.
         fresh: begin again where one is under way.
         throttle: events a second, at most.
 
@@ -168,7 +172,7 @@ def begin_build(
     served = driver.execute(WITH_ROLE, (name, "served")).fetchone()
     if served is None:
         raise ProjectionError(f"Projection {name!r} is not installed in this database; run amends migrate")
-    if auto and served[0] >= version:
+    if auto and (served[0] > version or (served[0] == version and not _made_otherwise(driver, projection, served[1]))):
         return None
     building = driver.execute(WITH_ROLE, (name, "building")).fetchone()
     if building is not None:
@@ -192,6 +196,11 @@ def begin_build(
             check(driver, spec_of(table, generation), pad=served[0] == version)
     driver.execute(NOTE, (name, version, generation, "build", actor, reason, None))
     return generation
+
+
+def _made_otherwise(driver: Connection[Any], projection: Projection, generation: int) -> bool:
+    row = driver.execute(MADE_WITH, (projection.name, projection.version, generation)).fetchone()
+    return row is not None and row[0] != projection.made_with
 
 
 def discard(driver: Connection[Any], name: str, version: int, generation: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Text
 from sqlalchemy.dialects.postgresql import JSONB
+from temporalio.client import WorkflowHandle
 
 from amends.app import App
 from amends.building import Builder
@@ -27,8 +28,8 @@ from amends.messages import Event, upcast
 from amends.projection import Projection
 from amends.projection_operator import open_operator
 from amends.projector import Projector
-from amends.rebuild_request import RebuildRequest, Who
-from amends.rebuild_workflow import RebuildProjection, start_rebuild
+from amends.rebuild_request import RebuildRequest, Rebuilt, Who
+from amends.rebuild_workflow import RebuildProjection, rebuild_id, start_rebuild
 from amends.rebuilding import caught_up as caught_up_build
 from amends.rebuilding import rebuild
 from amends.records import Recorded
@@ -438,6 +439,46 @@ async def test_given_a_swap_when_rolled_back_then_the_old_rows_at_once_and_the_c
     told = "select action, actor, reason from views.projection_log where projection = 'readside_orders' order by number"
     rolled = ("rollback", *WHO.values())
     assert await fetch(database_url, told) == [("build", *WHO.values()), ("swap", *WHO.values()), rolled, rolled]
+
+
+async def test_given_a_rollback_after_other_settings_when_workers_start_again_then_it_stays_until_somebody_asks(
+    settings: Settings, run_worker: RunWorker, database_url: str
+) -> None:
+    def days(zone: str) -> Projection:
+        projection = Projection("days", version=1, made_with={"time_zone": zone})
+        projection.table("a_day", Column("day", Text, primary_key=True, comment="Which."), comment="A row a day.")
+        return projection
+
+    install(database_url, days("UTC"))
+    app, client = App(projections=[days("Asia/Tokyo")]), await connect_temporal(settings)
+    showing = "select generation from views.projection_status where served and projection = 'days'"
+
+    async def shown(generation: int) -> bool:
+        return await fetch(database_url, showing) == [(generation,)]
+
+    async def ended() -> Any:
+        handle: WorkflowHandle[Any, Rebuilt] = client.get_workflow_handle_for(
+            RebuildProjection.run, rebuild_id("days", settings.task_queue)
+        )
+        return await handle.result()
+
+    async def left_alone() -> bool:
+        return bool((await ended()).outcome == "nothing")
+
+    # given: other settings have it built anew
+    async with run_worker(app):
+        await until(lambda: shown(2), 30)
+        assert (await ended()).outcome == "swapped"
+    assert await roll_back(database_url, "days", **WHO) == (1, 1)
+    # when
+    async with run_worker(app):
+        # then
+        await until(left_alone, 30)
+        assert await shown(1)
+        # and: when somebody asks
+        request = RebuildRequest(name="days", version=1, accept=True, **WHO)
+        done = await (await start_rebuild(client, request, settings.task_queue)).result()
+        assert (done.outcome, done.generation) == ("swapped", 3)
 
 
 async def test_given_old_builds_when_dropped_then_their_tables_go_unless_something_is_built_upon_them(
