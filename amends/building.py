@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateIndex
 from amends.applying import write
 from amends.batch import Batch, sort_out
 from amends.database import Connection, Pool, conninfo
-from amends.dead_letters import blocked_keys, park
+from amends.dead_letters import blocked_keys, park, skipped
 from amends.errors import ProjectionError, Superseded
 from amends.feed import Row, read
 from amends.following import LOOK
@@ -74,6 +74,8 @@ class Builder(Projector):
         """
         if not await self._find():
             raise ProjectionError(f"{self._told}: another version is being built")
+        async with self._pool.connection() as connection:
+            self._writer.skipped = await skipped(connection, self._build)
         return self._build.generation
 
     async def up_to(self, until: Position, *, hurried: bool = False) -> int:
@@ -129,7 +131,7 @@ class Builder(Projector):
                 raise ProjectionError(f"{self._told}: the feed does not go up to {until}, where its readers are")
             parked = await self._move(connection, found[-1].position, len(found))
             blocked = await blocked_keys(connection, self._build) if parked else set()
-            batch = sort_out(self._projection, found, self._partition, blocked)
+            batch = sort_out(self._projection, found, self._partition, blocked, skipped=self._writer.skipped)
             await write(connection, self._build.generation, batch)
             if batch.letters:
                 await park(connection, self._build, batch.letters, blocked)
@@ -137,7 +139,8 @@ class Builder(Projector):
 
     async def _folded(self, found: Sequence[Row]) -> Batch:
         # in a thread: it takes long enough for the worker's other activities to notice
-        return await asyncio.to_thread(sort_out, self._projection, found, self._partition)
+        passed = self._writer.skipped
+        return await asyncio.to_thread(sort_out, self._projection, found, self._partition, skipped=passed)
 
     async def _next(self) -> tuple[list[Row], Batch | None]:
         ahead, self._ahead = self._ahead, None

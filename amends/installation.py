@@ -47,6 +47,15 @@ on conflict (projection, version, generation) do update set tables = excluded.ta
 """
 """Keep what a build consists of."""
 
+SKIPPED = """
+insert into amends.dead_letters (projection, version, generation, partition, key, xid, position, stream, event, error,
+                                 attempts, state, actor, reason, parked_at, settled_at)
+select projection, version, %s, partition, key, xid, position, stream, event, error,
+       attempts, state, actor, reason, parked_at, settled_at
+from amends.dead_letters where projection = %s and version = %s and generation = %s and state = 'skipped'
+"""
+"""What somebody left out of one build for good is left out of the next one of the same version too."""
+
 PARTITIONS = "select count(*) from amends.checkpoints where projection = %s and version = %s and generation = %s"
 """How many followers share a build."""
 
@@ -191,6 +200,8 @@ def begin_build(
     generation = (latest[0] or 0) + 1
     _check_views(driver, projection, *served)
     _create(driver, projection, generation, "building", throttle)
+    if served[0] == version:
+        driver.execute(SKIPPED, (generation, name, *served))
     for table in projection.tables.values():
         if table.view:
             check(driver, spec_of(table, generation), pad=served[0] == version)
