@@ -89,7 +89,7 @@ async def compare(
             old, same = (version, served), version == projection.version
             # a build of another version is ahead: what it has parked there, what is served may not even have met
             until = max(positions) if same else min(positions)
-            parked = [await _parked(snapshot, name, *of, until) for of in (old, new)]
+            parked = [await _parked(snapshot, name, of[0], of[1], until) for of in (old, new)]
             reports = []
             for table in projection.tables.values():
                 if same:

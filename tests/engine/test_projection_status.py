@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -217,7 +217,7 @@ async def test_given_a_swap_that_is_under_way_when_paused_and_resumed_then_what_
         "values ('readside_orders', 1, 2, 'building')"
     )
     await sql(database_url, build)
-    changes: tuple[tuple[Callable[..., Awaitable[None]], str, int, int], ...] = (
+    changes: tuple[tuple[Callable[..., Coroutine[Any, Any, None]], str, int, int], ...] = (
         (operator.pause, "paused", 1, 2),
         (operator.resume, "live", 2, 1),
     )

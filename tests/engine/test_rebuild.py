@@ -552,7 +552,7 @@ async def test_given_a_throttled_build_when_what_is_served_stands_still_for_it_t
     install(database_url, order_list())
     await placed(database_url, 40)
     with owner_engine(database_url).begin() as connection:
-        begin_build(connection, order_list(), **WHO, throttle=2)
+        begin_build(connection, order_list(), WHO["actor"], WHO["reason"], throttle=2)
     async with asyncio.timeout(5):
         assert await Builder(order_list(), pool, database_url).up_to(await Feed(pool).head(), hurried=True) == 120
 
@@ -564,7 +564,7 @@ async def test_given_a_throttled_build_when_few_events_take_long_then_it_catches
     install(database_url, order_list())
     await placed(database_url, 4)
     with owner_engine(database_url).begin() as connection:
-        begin_build(connection, raised, **WHO, throttle=6)
+        begin_build(connection, raised, WHO["actor"], WHO["reason"], throttle=6)
     # when
     catching_up = asyncio.create_task(caught_up_build(pool, raised, [Builder(raised, pool, database_url)]))
 
