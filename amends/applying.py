@@ -6,7 +6,7 @@ sent, so nobody refuses it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from psycopg import DataError, IntegrityError, Rollback
 
@@ -37,6 +37,8 @@ class Writer:
 
     def __init__(self, projection: Projection, pool: Pool, partition: int) -> None:
         self._projection, self._pool, self._partition = projection, pool, partition
+        self.skipped: Collection[Position] = ()
+        """Events that are left out for good."""
 
     async def apply(
         self, generation: int, found: Sequence[Row], begin: Begin, end: End, *, folded: Batch | None = None
@@ -109,7 +111,7 @@ class Writer:
         return None
 
     def _sorted(self, found: Sequence[Row], blocked: set[str], poison: dict[Position, str]) -> Batch:
-        return sort_out(self._projection, found, self._partition, blocked, poison)
+        return sort_out(self._projection, found, self._partition, blocked, poison, self.skipped)
 
     def _add(self, poison: dict[Position, str], position: Position, error: BaseException) -> None:
         if position in poison:

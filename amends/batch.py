@@ -79,6 +79,7 @@ def sort_out(
     partition: int = 0,
     blocked: Collection[str] = (),
     poison: Mapping[Position, str] | None = None,
+    skipped: Collection[Position] = (),
 ) -> Batch:
     """The same, but what can't be applied is parked, and so are the later events of its key.
 
@@ -88,6 +89,7 @@ def sort_out(
         partition: only its events count.
         blocked: keys of which events are parked already.
         poison: events that are known to fail, and why.
+        skipped: events that are left out for good: neither applied nor parked.
 
     Raises:
         Broken: it is no matter of single events.
@@ -97,7 +99,7 @@ def sort_out(
         rows, letters, held, known = projection.rows(), [], set(blocked), len(failing)
         fine: set[str] = set()
         for row in found:
-            if not projection.takes(row, partition):
+            if not projection.takes(row, partition) or row.position in skipped:
                 continue
             if held or failing:
                 key = projection.key_of(row)

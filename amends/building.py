@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateIndex
 from amends.applying import write
 from amends.batch import Batch, sort_out
 from amends.database import Connection, Pool, conninfo
-from amends.dead_letters import blocked_keys, park
+from amends.dead_letters import blocked_keys, park, skipped
 from amends.errors import ProjectionError, Superseded
 from amends.feed import Row, read
 from amends.following import LOOK
@@ -59,6 +59,7 @@ class Builder(Projector):
         self._until = Position(0, 0)
         self._ahead: tuple[Position, asyncio.Task[tuple[list[Row], Batch | None]]] | None = None
         self._paced = (0.0, 0)
+        self._hurried = False
 
     @property
     def at(self) -> Position:
@@ -73,13 +74,16 @@ class Builder(Projector):
         """
         if not await self._find():
             raise ProjectionError(f"{self._told}: another version is being built")
+        async with self._pool.connection() as connection:
+            self._writer.skipped = await skipped(connection, self._build)
         return self._build.generation
 
-    async def up_to(self, until: Position) -> int:
+    async def up_to(self, until: Position, *, hurried: bool = False) -> int:
         """Apply what there is up to a position, and nothing after it.
 
         Args:
             until: a position that readers of the feed have been shown, or will be soon.
+            hurried: whatever the throttle is, for the little during which what is served stands still.
 
         Returns:
             how many events that were.
@@ -88,7 +92,7 @@ class Builder(Projector):
             Superseded: the build was cancelled, or somebody else works on it.
             Broken: so much fails that the projection itself must be broken.
         """
-        done, self._until = 0, until
+        done, self._until, self._hurried = 0, until, hurried
         await self.find()
         try:
             while self._at < until:
@@ -122,12 +126,12 @@ class Builder(Projector):
             Poisoned, DataError, IntegrityError: an event can't be applied; go `up_to` there first, which parks it.
         """
         while self._at < until:
-            found = [row for row in await read(connection, self._at, self._batch) if row.position <= until]
+            found = [row for row in await read(connection, self._at, self._most) if row.position <= until]
             if not found:
                 raise ProjectionError(f"{self._told}: the feed does not go up to {until}, where its readers are")
             parked = await self._move(connection, found[-1].position, len(found))
             blocked = await blocked_keys(connection, self._build) if parked else set()
-            batch = sort_out(self._projection, found, self._partition, blocked)
+            batch = sort_out(self._projection, found, self._partition, blocked, skipped=self._writer.skipped)
             await write(connection, self._build.generation, batch)
             if batch.letters:
                 await park(connection, self._build, batch.letters, blocked)
@@ -135,7 +139,8 @@ class Builder(Projector):
 
     async def _folded(self, found: Sequence[Row]) -> Batch:
         # in a thread: it takes long enough for the worker's other activities to notice
-        return await asyncio.to_thread(sort_out, self._projection, found, self._partition)
+        passed = self._writer.skipped
+        return await asyncio.to_thread(sort_out, self._projection, found, self._partition, skipped=passed)
 
     async def _next(self) -> tuple[list[Row], Batch | None]:
         ahead, self._ahead = self._ahead, None
@@ -144,7 +149,7 @@ class Builder(Projector):
         return await self._prepare(self._at)
 
     async def _prepare(self, after: Position) -> tuple[list[Row], Batch | None]:
-        found = [row for row in await self._feed.read(after, self._batch) if row.position <= self._until]
+        found = [row for row in await self._feed.read(after, self._size()) if row.position <= self._until]
         return found, await self._folded(found) if found and not self._dead_letters else None
 
     async def _forget(self) -> None:
@@ -159,12 +164,18 @@ class Builder(Projector):
             raise Superseded(f"{self._told}: the build was cancelled")
         if wanted.throttle != self._throttle:
             self._throttle, self._paced = wanted.throttle, (0.0, 0)
-            self._batch = self._most if self._throttle is None else max(1, min(self._most, int(self._throttle / 2)))
         if wanted.retrying:
             await self._redrive()
 
+    def _size(self) -> int:
+        if self._throttle is None or self._hurried:
+            return self._most
+        return max(1, min(self._most, int(self._throttle / 2)))
+
     async def _rest(self, events: int) -> None:
         """Wait as long as the throttle asks, but hear when it changes."""
+        if self._hurried:
+            return
         clock = asyncio.get_running_loop().time
         began, done = self._paced if self._paced[0] else (clock(), 0)
         self._paced = (began, done + events)

@@ -12,8 +12,9 @@ from amends.batch import Letter
 from amends.database import Connection
 from amends.errors import Broken
 from amends.feed import COLUMNS, Row
+from amends.records import Position
 
-__all__ = ["Build", "Settled", "alarm", "blocked_keys", "keep", "letters_of", "lock", "park", "retried_keys"]
+__all__ = ["Build", "Settled", "alarm", "blocked_keys", "keep", "letters_of", "lock", "park", "retried_keys", "skipped"]
 
 log = structlog.get_logger("amends.projections")
 
@@ -35,6 +36,12 @@ where projection = %s and version = %s and generation = %s and partition = %s an
 group by key order by 2, 3
 """
 """Keys of which somebody wants the events applied."""
+
+SKIPPED = """
+select xid::text::bigint, position from amends.dead_letters
+where projection = %s and version = %s and generation = %s and state = 'skipped'
+"""
+"""Events that somebody left out for good; few, for each was a decision."""
 
 PARK = """
 insert into amends.dead_letters (projection, version, generation, partition, key, xid, position, stream, event,
@@ -102,6 +109,11 @@ class Settled(NamedTuple):
 async def blocked_keys(connection: Connection, build: Build) -> set[str]:
     """Keys of which events are parked."""
     return {key for (key,) in await (await connection.execute(BLOCKED, build)).fetchall()}
+
+
+async def skipped(connection: Connection, build: Build) -> set[Position]:
+    """Where the events are that somebody left out for good."""
+    return {Position(*at) for at in await (await connection.execute(SKIPPED, build[:3])).fetchall()}
 
 
 async def park(connection: Connection, build: Build, letters: Sequence[Letter], blocked: set[str]) -> None:

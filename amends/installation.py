@@ -47,6 +47,15 @@ on conflict (projection, version, generation) do update set tables = excluded.ta
 """
 """Keep what a build consists of."""
 
+SKIPPED = """
+insert into amends.dead_letters (projection, version, generation, partition, key, xid, position, stream, event, error,
+                                 attempts, state, actor, reason, parked_at, settled_at)
+select projection, version, %s, partition, key, xid, position, stream, event, error,
+       attempts, state, actor, reason, parked_at, settled_at
+from amends.dead_letters where projection = %s and version = %s and generation = %s and state = 'skipped'
+"""
+"""What somebody left out of one build for good is left out of the next one of the same version too."""
+
 PARTITIONS = "select count(*) from amends.checkpoints where projection = %s and version = %s and generation = %s"
 """How many followers share a build."""
 
@@ -68,6 +77,9 @@ insert into amends.projection_log (projection, version, generation, action, acto
 values (%s, %s, %s, %s, %s, %s, %s)
 """
 """Record what was done, by whom and why."""
+
+MADE_WITH = "select made_with from amends.generations where projection = %s and version = %s and generation = %s"
+"""The settings that a build's rows were made with."""
 
 LAST_WORD = """
 select action from amends.projection_log
@@ -152,7 +164,8 @@ def begin_build(
         projection: what to build.
         actor: who wants it.
         reason: why.
-        auto: nobody asked for it: a version that was served and rolled back is left alone.
+        auto: nobody asked for it, so it begins only for a higher version or for other settings than what is served was
+            made with, and not where somebody's last word about the version was to roll it back or to cancel it.
         fresh: begin again where one is under way.
         throttle: events a second, at most.
 
@@ -168,7 +181,7 @@ def begin_build(
     served = driver.execute(WITH_ROLE, (name, "served")).fetchone()
     if served is None:
         raise ProjectionError(f"Projection {name!r} is not installed in this database; run amends migrate")
-    if auto and served[0] >= version:
+    if auto and (served[0] > version or (served[0] == version and not _made_otherwise(driver, projection, served[1]))):
         return None
     building = driver.execute(WITH_ROLE, (name, "building")).fetchone()
     if building is not None:
@@ -187,11 +200,18 @@ def begin_build(
     generation = (latest[0] or 0) + 1
     _check_views(driver, projection, *served)
     _create(driver, projection, generation, "building", throttle)
+    if served[0] == version:
+        driver.execute(SKIPPED, (generation, name, *served))
     for table in projection.tables.values():
         if table.view:
             check(driver, spec_of(table, generation), pad=served[0] == version)
     driver.execute(NOTE, (name, version, generation, "build", actor, reason, None))
     return generation
+
+
+def _made_otherwise(driver: Connection[Any], projection: Projection, generation: int) -> bool:
+    row = driver.execute(MADE_WITH, (projection.name, projection.version, generation)).fetchone()
+    return row is not None and row[0] != projection.made_with
 
 
 def discard(driver: Connection[Any], name: str, version: int, generation: int) -> None:

@@ -211,7 +211,7 @@ def _wanted(projection: Projection, version: int | None, made_with: dict[str, st
         return RebuildRequest(**wanted, reason=f"version raised from {version} to {projection.version}", auto=True)
     if version == projection.version and made_with is not None and made_with != projection.made_with:
         reason = f"made with {made_with or 'nothing'}, and is to be with {projection.made_with or 'nothing'}"
-        return RebuildRequest(**wanted, reason=reason, accept=True)
+        return RebuildRequest(**wanted, reason=reason, accept=True, auto=True)
     return None
 
 

@@ -16,14 +16,13 @@ from amends.errors import NothingToDo, Poisoned
 from amends.feed import Feed
 from amends.installation import NOTE, begin_build
 from amends.projection import Projection
-from amends.projector import BATCH
 from amends.rebuild_request import RebuildRequest, Rebuilt, Report
 from amends.records import Position
 from amends.schema import owner_engine
 from amends.swapping import swap
 from amends.verifying import compare, served_at
 
-__all__ = ["rebuild"]
+__all__ = ["caught_up", "rebuild"]
 
 log = structlog.get_logger("amends.projections")
 
@@ -81,15 +80,15 @@ async def rebuild(projection: Projection, url: str, request: RebuildRequest, tok
             async with pool.connection() as connection:
                 await connection.execute(THROTTLE, (request.throttle, name, version, generation))
         builders = [Builder(projection, pool, url, partition=n) for n in range(projection.partitions)]
-        events = await _caught_up(pool, projection, builders)
+        events = await caught_up(pool, projection, builders)
         built, _ = await _state(pool, projection, generation)
         if not built:
             await index(url, projection, generation)
-            events += await _caught_up(pool, projection, builders)
+            events += await caught_up(pool, projection, builders)
 
         async def level(positions: list[Position]) -> None:
             own = positions if len(positions) == len(builders) else [max(positions)] * len(builders)
-            await asyncio.gather(*(builder.up_to(at) for builder, at in zip(builders, own, strict=True)))
+            await asyncio.gather(*(builder.up_to(at, hurried=True) for builder, at in zip(builders, own, strict=True)))
 
         report = await compare(pool, projection, generation, level)
         done = Rebuilt(outcome="swapped", version=version, generation=generation, events=events, report=report)
@@ -110,7 +109,7 @@ async def rebuild(projection: Projection, url: str, request: RebuildRequest, tok
                 break
             except (DataError, IntegrityError, Poisoned) as error:
                 log.warning("swap_meets_poison", projection=name, error=str(error))
-                await _caught_up(pool, projection, builders)
+                await caught_up(pool, projection, builders)
         log.info("projection_swapped", projection=name, version=version, generation=generation, events=events)
         return done
 
@@ -153,8 +152,17 @@ async def _state(pool: Pool, projection: Projection, generation: int) -> tuple[b
     return row[0], row[1]
 
 
-async def _caught_up(pool: Pool, projection: Projection, builders: Sequence[Builder]) -> int:
-    """Follow what is served, or the feed where that is an older version, until little is left; returns the events."""
+async def caught_up(pool: Pool, projection: Projection, builders: Sequence[Builder]) -> int:
+    """Follow what is served, or the feed where that is an older version, until little is left.
+
+    Args:
+        pool: connections of the projector role.
+        projection: what is built.
+        builders: one for each of its partitions.
+
+    Returns:
+        how many events that were.
+    """
     feed, events = Feed(pool), 0
     for builder in builders:
         await builder.find()
@@ -173,7 +181,7 @@ async def _caught_up(pool: Pool, projection: Projection, builders: Sequence[Buil
         began, rounds = monotonic(), rounds + 1
         done = await asyncio.gather(*(builder.up_to(at) for builder, at in zip(builders, targets, strict=True)))
         events += max(done)
-        if max(done) <= BATCH or monotonic() - began < CLOSE:
+        if monotonic() - began < CLOSE:  # however few they were: a throttled build takes long for them
             break
     return events
 

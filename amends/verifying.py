@@ -27,12 +27,13 @@ TABLES = "select tables from amends.generations where projection = %s and versio
 
 PARKED = """
 select d.xid::text || ':' || d.position from amends.dead_letters d
-where d.projection = %s and d.version = %s and d.generation = %s and d.state <> 'skipped' order by d.xid, d.position
+where d.projection = %s and d.version = %s and d.generation = %s and d.state <> 'skipped'
+  and (d.xid, d.position) <= (%s::text::xid8, %s) order by d.xid, d.position
 """
-"""The events that are parked."""
+"""The events that are parked, up to a position."""
 
-HASH = "select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from {} t"
-"""How many rows, and a number that is the same for the same rows in any order."""
+HASH = "select count(*), coalesce(sum(hashtextextended(row(t.*)::text, 0)::numeric), 0)::text from {} t"
+"""How many rows, and a number that is the same for the same rows in any order; a bare `t` may be one of its columns."""
 
 COUNT = "select count(*) from {}"
 """How many rows."""
@@ -42,7 +43,7 @@ with differing as (
     select jsonb_build_array({keys}) as key,
            case when n.{first} is null then 'only_old' when o.{first} is null then 'only_new' else 'different' end
                as kind
-    from {old} o full join {new} n on {same} where o::text is distinct from n::text
+    from {old} o full join {new} n on {same} where row(o.*)::text is distinct from row(n.*)::text
 )
 select kind, count(*), to_jsonb((array_agg(key order by key))[1:{most}]) from differing group by kind
 """
@@ -86,7 +87,9 @@ async def compare(
                 await snapshot.execute("set local statement_timeout = 0")
                 tables = await _tables(snapshot, name, version, served)  # takes the snapshot
             old, same = (version, served), version == projection.version
-            parked = [await _parked(snapshot, name, *of) for of in (old, new)]
+            # a build of another version is ahead: what it has parked there, what is served may not even have met
+            until = max(positions) if same else min(positions)
+            parked = [await _parked(snapshot, name, of[0], of[1], until) for of in (old, new)]
             reports = []
             for table in projection.tables.values():
                 if same:
@@ -112,8 +115,9 @@ async def _tables(connection: Connection, name: str, version: int, generation: i
     return list(row[0]) if row else []
 
 
-async def _parked(connection: Connection, name: str, version: int, generation: int) -> set[str]:
-    return {at for (at,) in await (await connection.execute(PARKED, (name, version, generation))).fetchall()}
+async def _parked(connection: Connection, name: str, version: int, generation: int, until: Position) -> set[str]:
+    of = (name, version, generation, until.xid, until.number)
+    return {at for (at,) in await (await connection.execute(PARKED, of)).fetchall()}
 
 
 async def _compared(connection: Connection, table: Any, old: int, new: int) -> TableReport:

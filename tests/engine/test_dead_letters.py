@@ -385,6 +385,57 @@ async def test_given_parked_keys_when_rebuilt_then_those_that_only_the_new_one_h
     assert await fetch(database_url, ROWS) == [("a", 0, ["…", "ü"]), ("b", 1, [])]
 
 
+async def test_given_poison_that_a_stale_view_has_not_met_when_a_version_is_raised_then_it_is_swapped_all_the_same(
+    database_url: str, pool: Pool
+) -> None:
+    served, raised = accounts(Parser("ü")), accounts(Parser("ü"), version=2)
+    install(database_url, served)
+    at = await happens(database_url, Noted(account="a", note="ü"), Paid(account="b", amount=1))
+    await Projector(served, pool, database_url).catch_up(at)
+    # given: nobody follows the old version any more
+    await happens(database_url, Noted(account="c", note="ü"), Paid(account="d", amount=1))
+    request = RebuildRequest(name="accounts", version=2, actor="amends", reason="raised", auto=True)
+    # when
+    done = await rebuild(raised, database_url, request)
+    # then
+    assert (done.outcome, done.report and done.report.newly_parked) == ("swapped", [])
+    assert await fetch(database_url, COUNTED) == [(2,)]
+    # but: what the view shows and the next version can't is for a person to look at
+    worse = accounts(Parser("ü", "x"), version=3)
+    at = await happens(database_url, Noted(account="d", note="x"))
+    await Projector(raised, pool, database_url).catch_up(at)
+    done = await rebuild(worse, database_url, request.model_copy(update={"version": 3}))
+    assert (done.outcome, done.report and done.report.newly_parked) == ("differs", [str(at)])
+
+
+async def test_given_a_skipped_event_when_its_version_is_rebuilt_then_it_stays_out_and_the_rows_agree(
+    database_url: str, pool: Pool
+) -> None:
+    install(database_url, accounts(Parser("ü")))
+    at = await happens(database_url, *(Noted(account="a", note=text) for text in ("x", "ü", "y", "z")))
+    projector = Projector(accounts(Parser("ü")), pool, database_url)
+    await projector.catch_up(at)
+    async with open_operator(database_url) as operator:
+        await operator.skip("accounts", 2, *WHO)
+    await projector.redrive()
+    shown = await fetch(database_url, ROWS)
+    assert shown == [("a", 0, ["…", "x", "…", "y", "…", "z"])]
+    # when: by code that still can't read it, and by code that could
+    for generation, projection in ((2, accounts(Parser("ü"))), (3, accounts())):
+        request = RebuildRequest(name="accounts", version=1, actor="Grace", reason="to see")
+        done = await rebuild(projection, database_url, request)
+        # then
+        assert (done.outcome, done.generation) == ("swapped", generation)
+        assert await fetch(database_url, ROWS) == shown
+        kept = "select key, position, state, actor, reason from views.dead_letters where generation = %s"
+        assert await fetch(database_url, kept, generation) == [("a", 2, "skipped", *WHO)]
+        assert await fetch(database_url, COUNTED) == [(0,)]
+    # and: another version has another meaning, so it is asked again
+    raised = accounts(version=2)
+    await rebuild(raised, database_url, request.model_copy(update={"version": 2}))
+    assert await fetch(database_url, ROWS) == [("a", 0, ["…", "x", "…", "ü", "…", "y", "…", "z"])]
+
+
 async def test_given_partitions_when_projected_and_rebuilt_then_all_of_it_in_order(
     database_url: str, pool: Pool
 ) -> None:

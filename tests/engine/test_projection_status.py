@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -206,3 +206,39 @@ async def test_given_a_worker_when_asked_then_projections_and_process_managers_a
             return len(found) == 2 and all(one.healthy and one.served and one.state == "live" for one in found.values())
 
         await until(well)
+
+
+async def test_given_a_swap_that_is_under_way_when_paused_and_resumed_then_what_it_serves_is(
+    database_url: str, operator: ProjectionOperator
+) -> None:
+    install(database_url, order_list())
+    build = (
+        "insert into amends.checkpoints (projection, version, generation, role) "
+        "values ('readside_orders', 1, 2, 'building')"
+    )
+    await sql(database_url, build)
+    changes: tuple[tuple[Callable[..., Coroutine[Any, Any, None]], str, int, int], ...] = (
+        (operator.pause, "paused", 1, 2),
+        (operator.resume, "live", 2, 1),
+    )
+    for change, state, old, new in changes:
+        async with connect(database_url, autocommit=False) as swapping:
+            served = "select from amends.checkpoints where projection = %s and role = 'served' for update"
+            await swapping.execute(served, (NAME,))
+            changing = asyncio.create_task(change(NAME, *WHO))
+
+            async def waits() -> bool:
+                waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = %s"
+                return await fetch(database_url, waiting, swapping.info.dbname) == [(1,)]
+
+            await until(waits)
+            paused = "null" if change == operator.pause else "clock_timestamp()"  # a pause goes on with what is served
+            for generation, role, pause in ((old, "kept", "null"), (new, "served", paused)):
+                await swapping.execute(
+                    f"update amends.checkpoints set role = '{role}', paused_at = {pause} "
+                    f"where projection = '{NAME}' and generation = {generation}".encode()
+                )
+            await swapping.commit()
+            await changing
+        now = "select generation, state from views.projection_status where served and projection = %s"
+        assert await fetch(database_url, now, NAME) == [(new, state)]

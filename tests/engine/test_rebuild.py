@@ -13,22 +13,27 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Text
 from sqlalchemy.dialects.postgresql import JSONB
+from temporalio.client import WorkflowHandle
 
 from amends.app import App
+from amends.building import Builder
 from amends.changes import Rows
 from amends.connect import connect as connect_temporal
 from amends.database import Pool, open_pool
 from amends.errors import Incompatible, NothingToDo, NotServed, ProjectionError
 from amends.feed import Feed
+from amends.installation import begin_build
 from amends.log_check import check_log
 from amends.messages import Event, upcast
 from amends.projection import Projection
 from amends.projection_operator import open_operator
 from amends.projector import Projector
-from amends.rebuild_request import RebuildRequest, Who
-from amends.rebuild_workflow import RebuildProjection, start_rebuild
+from amends.rebuild_request import RebuildRequest, Rebuilt, Who
+from amends.rebuild_workflow import RebuildProjection, rebuild_id, start_rebuild
+from amends.rebuilding import caught_up as caught_up_build
 from amends.rebuilding import rebuild
 from amends.records import Recorded
+from amends.schema import owner_engine
 from amends.settings import Settings
 from amends.swapping import drop_old, roll_back
 from tests.conftest import RunWorker
@@ -339,9 +344,30 @@ async def test_given_rows_that_differ_when_rebuilt_again_without_accepting_then_
     assert (done.outcome, done.events) == ("swapped", 9)
 
 
-def narrow(version: int, *columns: Column[Any], view: str = "t") -> Projection:
+async def test_given_columns_named_like_aliases_when_rows_differ_then_seen(database_url: str) -> None:
+    named = narrow(1, column("o"), column("n"), column("v"), view="t", key="t")
+    install(database_url, named)
+    async with connect(database_url) as connection:
+        await connection.execute("insert into read_models.t_v1 (t, o, n, v) values ('only_old', 1, 1, 1)")
+    done = await rebuild(named, database_url, asked(named))
+    assert done.outcome == "differs"
+    assert done.report is not None
+    assert done.report.tables[0].differing == {"only_old": 1}
+    # and: where only another column than the one named like the alias differs
+    for table, value in (("t_v1", 1), ("t_v1_g2", 2)):
+        async with connect(database_url) as connection:
+            await connection.execute(
+                f"insert into read_models.{table} (t, o, n, v) values ('both', 1, 1, {value})".encode()
+            )
+            await connection.execute(f"delete from read_models.{table} where t = 'only_old'".encode())
+    done = await rebuild(named, database_url, asked(named, accept=True))
+    assert done.report is not None
+    assert done.report.tables[0].differing == {"different": 1}
+
+
+def narrow(version: int, *columns: Column[Any], view: str = "t", key: str = "k") -> Projection:
     projection = Projection("p", version=version)
-    projection.table(view, Column("k", Text, primary_key=True, comment="Key."), *columns, comment="A row a key.")
+    projection.table(view, Column(key, Text, primary_key=True, comment="Key."), *columns, comment="A row a key.")
     return projection
 
 
@@ -415,6 +441,46 @@ async def test_given_a_swap_when_rolled_back_then_the_old_rows_at_once_and_the_c
     assert await fetch(database_url, told) == [("build", *WHO.values()), ("swap", *WHO.values()), rolled, rolled]
 
 
+async def test_given_a_rollback_after_other_settings_when_workers_start_again_then_it_stays_until_somebody_asks(
+    settings: Settings, run_worker: RunWorker, database_url: str
+) -> None:
+    def days(zone: str) -> Projection:
+        projection = Projection("days", version=1, made_with={"time_zone": zone})
+        projection.table("a_day", Column("day", Text, primary_key=True, comment="Which."), comment="A row a day.")
+        return projection
+
+    install(database_url, days("UTC"))
+    app, client = App(projections=[days("Asia/Tokyo")]), await connect_temporal(settings)
+    showing = "select generation from views.projection_status where served and projection = 'days'"
+
+    async def shown(generation: int) -> bool:
+        return await fetch(database_url, showing) == [(generation,)]
+
+    async def ended() -> Any:
+        handle: WorkflowHandle[Any, Rebuilt] = client.get_workflow_handle_for(
+            RebuildProjection.run, rebuild_id("days", settings.task_queue)
+        )
+        return await handle.result()
+
+    async def left_alone() -> bool:
+        return bool((await ended()).outcome == "nothing")
+
+    # given: other settings have it built anew
+    async with run_worker(app):
+        await until(lambda: shown(2), 30)
+        assert (await ended()).outcome == "swapped"
+    assert await roll_back(database_url, "days", **WHO) == (1, 1)
+    # when
+    async with run_worker(app):
+        # then
+        await until(left_alone, 30)
+        assert await shown(1)
+        # and: when somebody asks
+        request = RebuildRequest(name="days", version=1, accept=True, **WHO)
+        done = await (await start_rebuild(client, request, settings.task_queue)).result()
+        assert (done.outcome, done.generation) == ("swapped", 3)
+
+
 async def test_given_old_builds_when_dropped_then_their_tables_go_unless_something_is_built_upon_them(
     database_url: str, pool: Pool
 ) -> None:
@@ -478,6 +544,38 @@ async def test_given_a_throttle_when_it_is_changed_then_the_build_obeys(database
             assert (await rebuilding).outcome == "swapped"
         with pytest.raises(NothingToDo, match="No build of readside_orders is under way"):
             await operator.throttle("readside_orders", 5, "Grace", "too late")
+
+
+async def test_given_a_throttled_build_when_what_is_served_stands_still_for_it_then_it_hurries(
+    database_url: str, pool: Pool
+) -> None:
+    install(database_url, order_list())
+    await placed(database_url, 40)
+    with owner_engine(database_url).begin() as connection:
+        begin_build(connection, order_list(), WHO["actor"], WHO["reason"], throttle=2)
+    async with asyncio.timeout(5):
+        assert await Builder(order_list(), pool, database_url).up_to(await Feed(pool).head(), hurried=True) == 120
+
+
+async def test_given_a_throttled_build_when_few_events_take_long_then_it_catches_up_once_more_before_it_is_compared(
+    database_url: str, pool: Pool
+) -> None:
+    raised = wider(2)
+    install(database_url, order_list())
+    await placed(database_url, 4)
+    with owner_engine(database_url).begin() as connection:
+        begin_build(connection, raised, WHO["actor"], WHO["reason"], throttle=6)
+    # when
+    catching_up = asyncio.create_task(caught_up_build(pool, raised, [Builder(raised, pool, database_url)]))
+
+    async def begun() -> bool:
+        built = "select events > 0 from amends.checkpoints where role = 'building'"
+        return await fetch(database_url, built) == [(True,)]
+
+    await until(begun)
+    await placed(database_url, 4, prefix="later")
+    # then
+    assert await catching_up == 24
 
 
 async def test_given_an_upcaster_when_rebuilt_then_old_events_are_read_through_it(

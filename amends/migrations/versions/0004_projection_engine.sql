@@ -182,6 +182,9 @@ comment on function amends.throttle_build is 'Changes how many events a second a
 create function amends.pause_projection(projection text, actor text, reason text) returns void language plpgsql as $$
 begin
     perform amends.said_by(actor, reason);
+    -- while a swap or a rollback runs, wait for what it makes of them; served first, as those lock them
+    perform from amends.checkpoints c where c.projection = pause_projection.projection
+        order by c.role desc, c.version, c.generation, c.partition for update;
     update amends.checkpoints c
     set paused_at = clock_timestamp(), paused_by = pause_projection.actor, pause_reason = pause_projection.reason
     where c.projection = pause_projection.projection and c.role = 'served';
@@ -197,6 +200,9 @@ comment on function amends.pause_projection is 'Stops a projection or process ma
 create function amends.resume_projection(projection text, actor text, reason text) returns void language plpgsql as $$
 begin
     perform amends.said_by(actor, reason);
+    -- while a swap or a rollback runs, wait for what it makes of them; served first, as those lock them
+    perform from amends.checkpoints c where c.projection = resume_projection.projection
+        order by c.role desc, c.version, c.generation, c.partition for update;
     update amends.checkpoints c set paused_at = null, paused_by = null, pause_reason = null
     where c.projection = resume_projection.projection and c.paused_at is not null;
     if not found then
