@@ -93,8 +93,9 @@ class SourceTable:
         self._chosen = select(self._table)
         self._counted = select(func.count()).select_from(self._table)
         if mapping.where is not None:
-            self._chosen = self._chosen.where(text(mapping.where))
-            self._counted = self._counted.where(text(mapping.where))
+            condition = text(f"({mapping.where})")  # an OR in it must not swallow the conditions that are added
+            self._chosen = self._chosen.where(condition)
+            self._counted = self._counted.where(condition)
         self.name = f"{mapping.kind or '*'}:{mapping.table}"
 
     async def check(self) -> None:

@@ -214,6 +214,20 @@ async def test_numbers_can_be_the_watermark_and_a_condition_leaves_rows_out(
     assert await rows(database_url, MARK) == [("7",)]
 
 
+async def test_a_condition_with_or_leaves_the_watermark_in_force(legacy: Legacy, look: Look) -> None:
+    # given: a condition that would hold for each row if its OR swallowed the watermark
+    where = "pieces > 0 or sku = 'JAM'"
+    visits = legacy.mapping("visits.toml", VISITS.replace("pieces > 0", where).replace("overlap = 10", "overlap = 0"))
+    legacy.run("insert into visits values (7, 'TEA', 5), (8, 'JAM', 0), (9, 'MUG', 0)")
+    # when
+    async with asyncio.timeout(TOGETHER):
+        [first], _ = await look(visits)
+        [second], _ = await look(visits)
+    # then: each row once, and the second look begins at the watermark
+    assert (first["read"], first["watermark"], first["behind"]) == (2, 8, 0)
+    assert (second["read"], second["behind"]) == (1, 0)
+
+
 async def test_what_was_imported_from_a_file_is_not_taken_over_again(
     legacy: Legacy, look: Look, settings: Settings, tmp_path: Path
 ) -> None:
