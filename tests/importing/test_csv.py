@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from amends.importing.mapping import FieldMapping, FileMapping, load_mapping
 from amends.importing.reading import Line, read_csv
 from amends.settings import Settings
 from tests.cli.typing_in import amends
-from tests.importing.legacy import projected, rows, said
+from tests.importing.legacy import euros, projected, rows, said
 
 ORDERS = """
 kind = "order"
@@ -79,6 +80,10 @@ async def test_a_csv_file_with_a_mapping_is_imported(settings: Settings, databas
         ("12.50", {"convert": "money", "currency": "EUR"}, {"amount": 1250, "currency": "EUR"}),
         ("-1", {"convert": "money", "currency": "JPY"}, {"amount": -1, "currency": "JPY"}),
         ("1,234.5", {"convert": "money", "currency": "KWD", "thousands": ","}, {"amount": 1234500, "currency": "KWD"}),
+        ("1.234.567,5", {"convert": "number", "decimal": ",", "thousands": "."}, Decimal("1234567.5")),
+        ("-12.345", {"convert": "integer", "decimal": ",", "thousands": "."}, -12345),
+        ("1234,50", {"convert": "money", "currency": "EUR", "decimal": ",", "thousands": "."}, euros(123450)),
+        ("+.5", {"convert": "number"}, Decimal("0.5")),
         ("7", {"convert": "integer"}, 7),
         (" 7 ", {}, "7"),
         ("", {}, None),
@@ -104,6 +109,14 @@ def test_a_cell_becomes_a_value(cell: str, how: dict[str, Any], value: Any) -> N
         ("1.234,5", {"convert": "money", "currency": "EUR"}, "must be a number"),
         ("1.5", {"convert": "money", "currency": "EUR", "decimal": ","}, "must be a number"),
         ("1e999", {"convert": "money", "currency": "EUR"}, "must be a number"),
+        ("1e999999999", {"convert": "money", "currency": "EUR"}, "must be a number"),
+        ("12.50", {"convert": "money", "currency": "EUR", "decimal": ",", "thousands": "."}, "must be a number"),
+        ("1.2.3,4", {"convert": "number", "decimal": ",", "thousands": "."}, "must be a number"),
+        ("1234.567", {"convert": "number", "decimal": ",", "thousands": "."}, "must be a number"),
+        ("1,234.567", {"convert": "number", "decimal": ",", "thousands": "."}, "must be a number"),
+        ("1_000", {"convert": "integer"}, "must be a number"),
+        ("\u0661\u0662", {"convert": "integer"}, "must be a number"),
+        ("9" * 40, {"convert": "number"}, "must be a number"),
         ("nan", {"convert": "number"}, "must be a number"),
         ("1.5", {"convert": "integer"}, "must be a whole number"),
         ("maybe", {"convert": "boolean"}, "must be true or false"),
