@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from amends.money import EXPONENTS
 
-__all__ = ["CONVERTERS", "Conversion", "Converter"]
+__all__ = ["CONVERTERS", "OUTSIDE", "Conversion", "Converter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,9 @@ Converter = Callable[[Any, Conversion], Any]
 
 _YES, _NO = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
 
+
+OUTSIDE = "is not within the years 1 to 9999 in UTC"
+"""What is wrong with a moment that has no time in UTC here."""
 
 MAX_MAGNITUDE = 30
 """Largest power of ten in a number."""
@@ -107,7 +110,10 @@ def _datetime(cell: Any, how: Conversion) -> datetime:
         if how.zone is None:
             raise ValueError("has no time zone; give the mapping's field a zone")
         moment = moment.replace(tzinfo=ZoneInfo(how.zone))
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(OUTSIDE) from None
 
 
 def _date(cell: Any, how: Conversion) -> date:

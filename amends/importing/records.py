@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, StringConstraints
 from pydantic_core import to_json
 
+from amends.importing.converters import OUTSIDE
 from amends.messages import Command
 from amends.values import Value
 
-__all__ = ["Shown", "SourceKey", "SourceRecord", "as_key"]
+__all__ = ["Shown", "SourceKey", "SourceRecord", "as_key", "outside"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -109,3 +110,24 @@ def _same(value: Any) -> Any:
             return [_same(part) for part in value]
         case _:
             return value
+
+
+def outside(value: Any, path: str = "") -> dict[str, str]:
+    """Moments that have no time in UTC, the year 1 in Berlin say, as field path → complaint."""
+    match value:
+        case datetime() if value.tzinfo is not None:
+            try:
+                value.astimezone(UTC)
+            except OverflowError:
+                return {path: OUTSIDE}
+            return {}
+        case BaseModel() | dict():
+            parts = list(dict(value).items())
+        case list() | tuple():
+            parts = list(enumerate(value))
+        case _:
+            return {}
+    found: dict[str, str] = {}
+    for key, part in parts:
+        found |= outside(part, f"{path}.{key}".lstrip("."))
+    return found

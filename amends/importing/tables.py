@@ -121,7 +121,10 @@ class SourceTable:
         if mark is None:
             return None
         overlap = self._mapping.overlap
-        return mark - timedelta(seconds=overlap) if isinstance(mark, datetime) else mark - int(overlap)
+        try:
+            return mark - timedelta(seconds=overlap) if isinstance(mark, datetime) else mark - int(overlap)
+        except OverflowError:  # before the first time that there is
+            return None
 
     async def page(
         self, low: Watermark | None, after: tuple[Any, Any] | None, limit: int, number: int = 0

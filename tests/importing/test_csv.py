@@ -123,6 +123,8 @@ def test_a_cell_becomes_a_value(cell: str, how: dict[str, Any], value: Any) -> N
         ("2024-02-30", {"convert": "date"}, "must be a date"),
         ("2024-02-29 12:00", {"convert": "datetime"}, "has no time zone"),
         ("noon", {"convert": "datetime"}, "must be a time"),
+        ("0001-01-01T00:00:00+01:00", {"convert": "datetime"}, "is not within the years"),
+        ("0001-01-01 00:00", {"convert": "datetime", "zone": "Europe/Berlin"}, "is not within the years"),
         ("{", {"convert": "json"}, "is no JSON"),
         ("c", {"values": {"b": 2}}, "must be one of b"),
     ],
@@ -182,6 +184,8 @@ def test_a_line_that_is_too_long_is_told_and_the_rest_is_read(quote: str, tmp_pa
     [
         ('{"fields": {"id": "a"}, "delimiter": ";;"}', "map.delimiter"),
         ('{"fields": {"id": "a"}, "encoding": "klingon"}', "there is no encoding 'klingon'"),
+        ('{"fields": {"id": "a"}, "encoding": "rot13"}', "map.encoding: .*'rot13' is no encoding of text"),
+        ('{"fields": {"id": "a"}, "encoding": "base64"}', "map.encoding: .*'base64' is no encoding of text"),
         ('{"fields": {"id": {"column": "a", "convert": "magic"}}}', "map.fields.id.convert: .*there is no 'magic'"),
         ('{"fields": {"id": {"column": "a", "zone": "Moon/Base"}}}', "there is no time zone 'Moon/Base'"),
         ('{"fields": {"id": {"column": "a", "value": 1}}}', "needs either a column or a value"),
@@ -200,6 +204,28 @@ def test_a_header_without_a_mapped_column_is_told(tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InvalidInput, match="lacks 'c', which the mapping names; it has a, b"):
         lines(tmp_path / "f.csv", FileMapping.model_validate({"fields": {"id": "c"}}))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "told"),
+    [
+        (b'"a"b,c\n1,2\n', "utf-8", "header: .*f.csv can't be read: ',' expected after"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "utf-16", "header: .*f.csv can't be read as utf-16: "),
+    ],
+)
+def test_a_header_that_can_t_be_read_is_told(text: bytes, encoding: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_bytes(text)
+    with pytest.raises(InvalidInput, match=told):
+        lines(tmp_path / "f.csv", FileMapping.model_validate({"fields": {"id": "a"}, "encoding": encoding}))
+
+
+def test_a_field_within_a_field_that_is_no_object_is_told() -> None:
+    fields = {"price": "cents", "price.amount": "cents", "price.amount.euros": "cents"}
+    _, problems = FileMapping.model_validate({"kind": "product", "fields": fields}).record({"cents": "450"})
+    assert problems == {
+        "price.amount": "column 'cents' can't be put into 'price', which is no object",
+        "price.amount.euros": "column 'cents' can't be put into 'price', which is no object",
+    }
 
 
 async def test_csv_without_a_mapping_is_told(settings: Settings, tmp_path: Path) -> None:

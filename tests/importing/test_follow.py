@@ -258,6 +258,26 @@ async def test_what_can_t_be_taken_over_is_told_and_comes_when_it_is_mended(
     assert (entry["id"], entry["outcome"]) == ("2", "changed")
 
 
+async def test_a_time_before_all_times_is_told_and_the_rest_is_taken_over(
+    legacy: Legacy, look: Look, tmp_path: Path
+) -> None:
+    # given: 0001-01-01 as a field with a zone, and as the watermark
+    since = 'since = { column = "changed", convert = "datetime", zone = "Europe/Berlin" }'
+    articles = legacy.mapping("articles.toml", ARTICLES + since.replace("since", "discontinued_at", 1))
+    goods = legacy.mapping("goods.toml", ARTICLES.replace("public.articles", "articles"))
+    legacy.run("insert into articles values ('TEA', 'Tea', 4, 'EUR', true, '0001-01-01')")
+    # when
+    [first], done = await look(articles)
+    # then
+    assert (first["read"], first["rejected"], done.exit_code) == (1, 1, 3), done.stderr
+    [entry] = said(tmp_path / "follow.rejected.jsonl")
+    assert entry["reason"] == "discontinued_at: column 'changed' is not within the years 1 to 9999 in UTC"
+    # and: a look may begin before the first time that there is
+    for wanted in (1, 0):
+        [found], done = await look(goods)
+        assert (found["imported"], done.exit_code) == (wanted, 0), done.stderr
+
+
 @pytest.mark.parametrize(
     ("prepare", "mapping", "told"),
     [
