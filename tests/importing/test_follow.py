@@ -156,6 +156,43 @@ async def test_new_rows_come_over_and_changed_ones_become_changes(
     assert await rows(database_url, COUNT) == [(8,)]
 
 
+async def test_of_a_change_what_can_be_followed_is_and_the_rest_is_told_with_its_field(
+    legacy: Legacy, look: Look, database_url: str, tmp_path: Path
+) -> None:
+    # given
+    clients = legacy.mapping("clients.toml", CLIENTS)
+    legacy.run("insert into clients values (1, 'Ann', 'ann@example.org')")
+    await look(clients)
+    # when: name and address change in one
+    legacy.run("update clients set full_name = 'Anna', mail = 'anna@example.org', changed = clock_timestamp()")
+    [people], done = await look(clients)
+    # then
+    assert (people["updated"], people["changed"], done.exit_code) == (0, 1, 3)
+    [entry] = said(tmp_path / "follow.rejected.jsonl")
+    assert (entry["id"], entry["outcome"]) == ("1", "changed")
+    assert entry["reason"] == "name: has changed, which can't be followed, and stays as it was"
+    assert (await rows(database_url, EVENTS))[1:] == [("customer.email_changed", {"email": "anna@example.org"})]
+    # and: it is told once, and an address that changes after it is followed
+    legacy.run("update clients set mail = 'anna@example.net', changed = clock_timestamp()")
+    [people], done = await look(clients)
+    assert (people["updated"], people["changed"], done.exit_code) == (1, 0, 0)
+
+
+async def test_a_price_and_an_end_that_come_in_one_are_both_followed(
+    legacy: Legacy, look: Look, database_url: str
+) -> None:
+    articles = legacy.mapping("articles.toml", ARTICLES)
+    legacy.run("insert into articles values ('TEA', 'Tea', 4)")
+    await look(articles)
+    legacy.run("update articles set price = 5, sold = false, changed = localtimestamp")
+    [goods], done = await look(articles)
+    assert (goods["updated"], done.exit_code) == (1, 0)
+    assert (await rows(database_url, EVENTS))[1:] == [
+        ("product.price_changed", {"price": {"amount": 500, "currency": "EUR"}}),
+        ("product.discontinued", {}),
+    ]
+
+
 async def test_a_price_that_goes_there_and_back_again_is_followed_each_time(
     legacy: Legacy, look: Look, database_url: str
 ) -> None:
