@@ -43,6 +43,8 @@ class SourceCustomer(SourceRecord, kind="customer"):
         member_since: when the customer joined.
     """
 
+    followed = frozenset({"email"})
+
     name: Personal[ShortText]
     email: Personal[Email]
     member_since: PastMoment | None = None
@@ -70,6 +72,8 @@ class SourceProduct(SourceRecord, kind="product"):
         discontinued: no longer sold.
     """
 
+    followed = frozenset({"price", "discontinued"})
+
     name: ShortText
     price: PositiveMoney
     discontinued: bool = False
@@ -80,8 +84,9 @@ class SourceProduct(SourceRecord, kind="product"):
         return [added, DiscontinueProduct(sku=self.id)] if self.discontinued else [added]
 
     def changes(self) -> Sequence[Command]:
-        """Another price, or none any more."""
-        return [DiscontinueProduct(sku=self.id)] if self.discontinued else [ChangePrice(sku=self.id, price=self.price)]
+        """Another price, and then the end where it has come: afterwards no price could be changed."""
+        priced = ChangePrice(sku=self.id, price=self.price)
+        return [priced, DiscontinueProduct(sku=self.id)] if self.discontinued else [priced]
 
     def shown(self) -> Sequence[Shown]:
         """Its row in the catalogue."""

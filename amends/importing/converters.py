@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,7 +15,7 @@ from pydantic_core import from_json
 
 from amends.money import EXPONENTS
 
-__all__ = ["CONVERTERS", "Conversion", "Converter"]
+__all__ = ["CONVERTERS", "OUTSIDE", "Conversion", "Converter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,22 @@ Converter = Callable[[Any, Conversion], Any]
 _YES, _NO = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
 
 
+OUTSIDE = "is not within the years 1 to 9999 in UTC"
+"""What is wrong with a moment that has no time in UTC here."""
+
+MAX_MAGNITUDE = 30
+"""Largest power of ten in a number."""
+
+
+@cache
+def _written(decimal: str, thousands: str) -> re.Pattern[str]:
+    """How a number is written with these separators."""
+    point, separator = re.escape(decimal), re.escape(thousands)
+    grouped = rf"[0-9]{{1,3}}(?:{separator}[0-9]{{3}})+|" if thousands else ""
+    number = rf"(?P<whole>{grouped}[0-9]*)(?:{point}(?P<fraction>[0-9]*))?"
+    return re.compile(rf"(?P<sign>[+-]?)(?=[0-9]|{point}[0-9]){number}")
+
+
 def _text(cell: Any, how: Conversion) -> str:
     return str(cell)
 
@@ -45,18 +63,19 @@ def _integer(cell: Any, how: Conversion) -> int:
 
 
 def _number(cell: Any, how: Conversion) -> Decimal:
-    """A number as it is written there, exactly."""
+    """A number as it is written there, exactly; between digits nothing but the separator, in groups of three."""
     text = str(cell)
     if isinstance(cell, str):
-        if how.thousands:
-            text = text.replace(how.thousands, "")
-        if how.decimal != ".":
-            text = "?" if "." in text else text.replace(how.decimal, ".")
+        written = _written(how.decimal, how.thousands).fullmatch(text)
+        if written is None:
+            raise ValueError("must be a number")
+        whole = written["whole"].replace(how.thousands, "") if how.thousands else written["whole"]
+        text = f"{written['sign']}{whole}.{written['fraction'] or '0'}"
     try:
         number = Decimal(text)
     except InvalidOperation:
         raise ValueError("must be a number") from None
-    if not number.is_finite() or abs(number) > Decimal(10) ** 30:
+    if not number.is_finite() or number.adjusted() > MAX_MAGNITUDE:
         raise ValueError("must be a number")
     return number
 
@@ -91,7 +110,10 @@ def _datetime(cell: Any, how: Conversion) -> datetime:
         if how.zone is None:
             raise ValueError("has no time zone; give the mapping's field a zone")
         moment = moment.replace(tzinfo=ZoneInfo(how.zone))
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(OUTSIDE) from None
 
 
 def _date(cell: Any, how: Conversion) -> date:

@@ -15,7 +15,7 @@ from amends.bulk import Answer, BulkHandler, Wanted
 from amends.database import Connection
 from amends.errors import Conflict, InvalidInput, Refused
 from amends.importing.reading import Candidate
-from amends.importing.records import SourceRecord
+from amends.importing.records import SourceRecord, same_content
 from amends.importing.report import Entry, Summary
 from amends.messages import Command
 from amends.notify import EVENTS, NOTIFY
@@ -77,6 +77,7 @@ class _Pending:
     revision: int
     fingerprint: bytes
     wanted: list[Wanted]
+    unfollowed: list[str]
 
 
 class Importer:
@@ -182,9 +183,10 @@ class Importer:
                 self._reject(each.line, each.kind, each.key, "; ".join(f"{f}: {p}" for f, p in each.problems.items()))
                 continue
             fingerprint, revision = each.record.fingerprint(), 1
+            unfollowed: list[str] = []
             if (before := known.get((each.kind, each.key))) is not None:
                 was, revision, run, line = before
-                if was == fingerprint:
+                if same_content(was, fingerprint):
                     self.summary.already += 1
                     continue
                 if not self._follow and run == self._run:
@@ -196,6 +198,7 @@ class Importer:
                     )
                     self._changed(each.line, each.record, reason)
                     continue
+                unfollowed = each.record.unfollowed(was)
                 revision += 1
             try:
                 commands = each.record.commands() if revision == 1 else each.record.changes()
@@ -203,7 +206,7 @@ class Importer:
                 self._reject(each.line, each.kind, each.key, str(error))
                 continue
             wanted = [self._wanted(each.record, revision, n, command) for n, command in enumerate(commands, 1)]
-            pending.append(_Pending(each.line, each.record, revision, fingerprint, wanted))
+            pending.append(_Pending(each.line, each.record, revision, fingerprint, wanted, unfollowed))
         return pending
 
     def _wanted(self, record: SourceRecord, revision: int, number: int, command: Command) -> Wanted:
@@ -231,6 +234,9 @@ class Importer:
                 self.summary.imported += 1
                 kinds = self.summary.by_kind
                 kinds[each.record.kind] = kinds.get(each.record.kind, 0) + 1
+            case "over" if each.unfollowed:
+                reason = "; ".join(f"{name}: has changed, which can't be followed" for name in each.unfollowed)
+                self._changed(each.line, each.record, f"{reason}, and stays as it was")
             case "over" if all(answer.status == "nothing" for answer in answers):
                 self._changed(each.line, each.record, "nothing of what has changed in it can be taken over")
             case "over":

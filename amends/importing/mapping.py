@@ -123,9 +123,14 @@ class FileMapping(Value):
     @classmethod
     def _codec(cls, name: str) -> str:
         try:
-            return codecs.lookup(name).name
+            found = codecs.lookup(name).name
         except LookupError:
             raise ValueError(f"there is no encoding {name!r}") from None
+        try:
+            "".encode(found)  # codecs from bytes to bytes, or from text to text, refuse that
+        except (LookupError, UnicodeError):
+            raise ValueError(f"{name!r} is no encoding of text") from None
+        return found
 
     def columns(self) -> set[str]:
         """The columns it needs."""
@@ -142,16 +147,23 @@ class FileMapping(Value):
         for name, each in self.fields.items():
             try:
                 value = each.read(row)
-            except ValueError as error:
+            except (ValueError, ArithmeticError) as error:
                 problems[name] = f"column {each.column!r} {error}"
                 continue
-            if value is not None:
-                *path, last = name.split(".")
-                place = data
-                for part in path:
-                    place = place.setdefault(part, {})
-                place[last] = value
+            if value is not None and (blocked := _put(data, name.split("."), value)) is not None:
+                problems[name] = f"column {each.column!r} can't be put into {blocked!r}, which is no object"
         return data, problems
+
+
+def _put(data: dict[str, Any], path: list[str], value: Any) -> str | None:
+    """Put a value where a path leads; or say which field on the way holds something else already."""
+    place = data
+    for depth, part in enumerate(path[:-1], 1):
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            return ".".join(path[:depth])
+    place[path[-1]] = value
+    return None
 
 
 class TableMapping(FileMapping):

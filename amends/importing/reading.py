@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from amends.errors import InvalidInput
 from amends.importing.mapping import FileMapping
-from amends.importing.records import SourceRecord, as_key
+from amends.importing.records import SourceRecord, as_key, outside
 from amends.values import nul_fields, problems_of
 
 __all__ = ["Candidate", "Line", "candidates", "read_csv", "read_jsonl"]
@@ -90,6 +90,9 @@ def candidates(lines: Iterable[Line], kinds: Sequence[type[SourceRecord]]) -> It
                 record = known[kind].model_validate(data)
             except ValidationError as error:
                 problems = problems_of(error)
+            else:
+                problems = outside(record)
+                record = None if problems else record
         yield Candidate(line.number, line.done, kind if kind in known else "", told, record, problems)
 
 
@@ -126,14 +129,19 @@ def read_csv(path: Path, mapping: FileMapping) -> Iterator[Line]:
         mapping: which column becomes which field, and how the file is written.
 
     Raises:
-        InvalidInput: there is no such file, it may not be read, or its header lacks a column of the mapping.
+        InvalidInput: there is no such file, it may not be read, or its header can't, or lacks a column of the mapping.
     """
     csv.field_size_limit(MAX_LINE)
     with _opened(path) as file:
         encoding = "utf-8-sig" if mapping.encoding == "utf-8" else mapping.encoding  # passes over the mark of a BOM
         text = TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
         rows = csv.reader(_bounded(text), delimiter=mapping.delimiter, strict=True)
-        header = next(rows, [])
+        try:
+            header = next(rows, [])
+        except csv.Error as error:
+            raise InvalidInput({"header": f"{path} can't be read: {error}"}) from error
+        except UnicodeError as error:
+            raise InvalidInput({"header": f"{path} can't be read as {mapping.encoding}: {error}"}) from error
         missing = sorted(mapping.columns() - set(header))
         if missing:
             told = f"lacks {', '.join(map(repr, missing))}, which the mapping names; it has {', '.join(header)[:500]}"

@@ -9,15 +9,25 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, StringConstraints
 from pydantic_core import to_json
 
+from amends.importing.converters import OUTSIDE
 from amends.messages import Command
 from amends.values import Value
 
-__all__ = ["Shown", "SourceKey", "SourceRecord", "as_key"]
+__all__ = ["Shown", "SourceKey", "SourceRecord", "as_key", "outside", "same_content"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+WHOLE = 16
+"""Bytes of a fingerprint that stand for the whole content; those of earlier versions have no more."""
+
+PARTED = b"\x01"
+"""Follows on them where single fields follow."""
+
+SHORT = 2
+"""Bytes that stand for one field: enough to see that it has changed, too few to tell who somebody is."""
 
 MAX_KEY = 500
 """Longest key that another system may have, in characters."""
@@ -70,6 +80,9 @@ class SourceRecord(Value):
 
     kind: ClassVar[str] = ""
 
+    followed: ClassVar[frozenset[str] | None] = None
+    """Fields that `changes()` follows; a change of any other is reported. None: whatever changes counts as followed."""
+
     id: SourceKey
 
     def __init_subclass__(cls, *, kind: str = "", **config: Any) -> None:
@@ -96,7 +109,40 @@ class SourceRecord(Value):
 
         Fields that a later version of the class adds don't change it by their defaults.
         """
-        return sha256(to_json([self.kind, _same(self.model_dump(exclude_defaults=True))])).digest()[:16]
+        content = _same(self.model_dump(exclude_defaults=True))
+        whole = sha256(to_json([self.kind, content])).digest()[:WHOLE]
+        if self.followed is None:
+            return whole
+        names = sorted(self._rest() & set(content))
+        return whole + PARTED + b"".join(_short(name) + _short(content[name]) for name in names)
+
+    def unfollowed(self, was: bytes) -> list[str]:
+        """Fields that have changed and are not followed, as far as an earlier fingerprint can tell.
+
+        Args:
+            was: the fingerprint of what the record said before.
+        """
+        if self.followed is None or len(was) == WHOLE:
+            return []
+        before, now = _parts(was), _parts(self.fingerprint())
+        return sorted(name for name in self._rest() if before.get(_short(name)) != now.get(_short(name)))
+
+    def _rest(self) -> set[str]:
+        return set(type(self).model_fields) - {"id"} - (self.followed or frozenset())
+
+
+def same_content(one: bytes, other: bytes) -> bool:
+    """Whether two fingerprints are of the same content, whatever each says of single fields."""
+    return one[:WHOLE] == other[:WHOLE]
+
+
+def _parts(fingerprint: bytes) -> dict[bytes, bytes]:
+    parts = fingerprint[WHOLE + len(PARTED) :]
+    return {parts[n : n + SHORT]: parts[n + SHORT : n + 2 * SHORT] for n in range(0, len(parts), 2 * SHORT)}
+
+
+def _short(value: Any) -> bytes:
+    return sha256(to_json(value)).digest()[:SHORT]
 
 
 def _same(value: Any) -> Any:
@@ -109,3 +155,24 @@ def _same(value: Any) -> Any:
             return [_same(part) for part in value]
         case _:
             return value
+
+
+def outside(value: Any, path: str = "") -> dict[str, str]:
+    """Moments that have no time in UTC, the year 1 in Berlin say, as field path → complaint."""
+    match value:
+        case datetime() if value.tzinfo is not None:
+            try:
+                value.astimezone(UTC)
+            except OverflowError:
+                return {path: OUTSIDE}
+            return {}
+        case BaseModel() | dict():
+            parts = list(dict(value).items())
+        case list() | tuple():
+            parts = list(enumerate(value))
+        case _:
+            return {}
+    found: dict[str, str] = {}
+    for key, part in parts:
+        found |= outside(part, f"{path}.{key}".lstrip("."))
+    return found

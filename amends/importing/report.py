@@ -22,7 +22,8 @@ class Entry:
         line: where it begins in the file, from 1.
         kind: of the record; empty when not known.
         id: its key, as we have it; empty when not known.
-        outcome: rejected; changed: it was taken over earlier with other content, and that was left as it is.
+        outcome: rejected; changed: it was taken over earlier with other content, and of that all, or the fields that
+            the reason names, were left as they are.
         reason: why, with the field; never what stands in it.
     """
 
@@ -42,7 +43,7 @@ class Summary:
         imported: taken over now.
         updated: taken over earlier, and now brought to what they say by now.
         already: taken over earlier as they are.
-        changed: taken over earlier with other content, which was left as it is.
+        changed: taken over earlier with other content, all or part of which was left as it is.
         rejected: not taken over; the report says why.
         seconds: how long it took.
         stopped: somebody asked it to stop before the end.

@@ -93,8 +93,9 @@ class SourceTable:
         self._chosen = select(self._table)
         self._counted = select(func.count()).select_from(self._table)
         if mapping.where is not None:
-            self._chosen = self._chosen.where(text(mapping.where))
-            self._counted = self._counted.where(text(mapping.where))
+            condition = text(f"({mapping.where})")  # an OR in it must not swallow the conditions that are added
+            self._chosen = self._chosen.where(condition)
+            self._counted = self._counted.where(condition)
         self.name = f"{mapping.kind or '*'}:{mapping.table}"
 
     async def check(self) -> None:
@@ -120,7 +121,10 @@ class SourceTable:
         if mark is None:
             return None
         overlap = self._mapping.overlap
-        return mark - timedelta(seconds=overlap) if isinstance(mark, datetime) else mark - int(overlap)
+        try:
+            return mark - timedelta(seconds=overlap) if isinstance(mark, datetime) else mark - int(overlap)
+        except OverflowError:  # before the first time that there is
+            return None
 
     async def page(
         self, low: Watermark | None, after: tuple[Any, Any] | None, limit: int, number: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from amends.importing.mapping import FieldMapping, FileMapping, load_mapping
 from amends.importing.reading import Line, read_csv
 from amends.settings import Settings
 from tests.cli.typing_in import amends
-from tests.importing.legacy import projected, rows, said
+from tests.importing.legacy import euros, projected, rows, said
 
 ORDERS = """
 kind = "order"
@@ -79,6 +80,10 @@ async def test_a_csv_file_with_a_mapping_is_imported(settings: Settings, databas
         ("12.50", {"convert": "money", "currency": "EUR"}, {"amount": 1250, "currency": "EUR"}),
         ("-1", {"convert": "money", "currency": "JPY"}, {"amount": -1, "currency": "JPY"}),
         ("1,234.5", {"convert": "money", "currency": "KWD", "thousands": ","}, {"amount": 1234500, "currency": "KWD"}),
+        ("1.234.567,5", {"convert": "number", "decimal": ",", "thousands": "."}, Decimal("1234567.5")),
+        ("-12.345", {"convert": "integer", "decimal": ",", "thousands": "."}, -12345),
+        ("1234,50", {"convert": "money", "currency": "EUR", "decimal": ",", "thousands": "."}, euros(123450)),
+        ("+.5", {"convert": "number"}, Decimal("0.5")),
         ("7", {"convert": "integer"}, 7),
         (" 7 ", {}, "7"),
         ("", {}, None),
@@ -104,12 +109,22 @@ def test_a_cell_becomes_a_value(cell: str, how: dict[str, Any], value: Any) -> N
         ("1.234,5", {"convert": "money", "currency": "EUR"}, "must be a number"),
         ("1.5", {"convert": "money", "currency": "EUR", "decimal": ","}, "must be a number"),
         ("1e999", {"convert": "money", "currency": "EUR"}, "must be a number"),
+        ("1e999999999", {"convert": "money", "currency": "EUR"}, "must be a number"),
+        ("12.50", {"convert": "money", "currency": "EUR", "decimal": ",", "thousands": "."}, "must be a number"),
+        ("1.2.3,4", {"convert": "number", "decimal": ",", "thousands": "."}, "must be a number"),
+        ("1234.567", {"convert": "number", "decimal": ",", "thousands": "."}, "must be a number"),
+        ("1,234.567", {"convert": "number", "decimal": ",", "thousands": "."}, "must be a number"),
+        ("1_000", {"convert": "integer"}, "must be a number"),
+        ("\u0661\u0662", {"convert": "integer"}, "must be a number"),
+        ("9" * 40, {"convert": "number"}, "must be a number"),
         ("nan", {"convert": "number"}, "must be a number"),
         ("1.5", {"convert": "integer"}, "must be a whole number"),
         ("maybe", {"convert": "boolean"}, "must be true or false"),
         ("2024-02-30", {"convert": "date"}, "must be a date"),
         ("2024-02-29 12:00", {"convert": "datetime"}, "has no time zone"),
         ("noon", {"convert": "datetime"}, "must be a time"),
+        ("0001-01-01T00:00:00+01:00", {"convert": "datetime"}, "is not within the years"),
+        ("0001-01-01 00:00", {"convert": "datetime", "zone": "Europe/Berlin"}, "is not within the years"),
         ("{", {"convert": "json"}, "is no JSON"),
         ("c", {"values": {"b": 2}}, "must be one of b"),
     ],
@@ -169,6 +184,8 @@ def test_a_line_that_is_too_long_is_told_and_the_rest_is_read(quote: str, tmp_pa
     [
         ('{"fields": {"id": "a"}, "delimiter": ";;"}', "map.delimiter"),
         ('{"fields": {"id": "a"}, "encoding": "klingon"}', "there is no encoding 'klingon'"),
+        ('{"fields": {"id": "a"}, "encoding": "rot13"}', "map.encoding: .*'rot13' is no encoding of text"),
+        ('{"fields": {"id": "a"}, "encoding": "base64"}', "map.encoding: .*'base64' is no encoding of text"),
         ('{"fields": {"id": {"column": "a", "convert": "magic"}}}', "map.fields.id.convert: .*there is no 'magic'"),
         ('{"fields": {"id": {"column": "a", "zone": "Moon/Base"}}}', "there is no time zone 'Moon/Base'"),
         ('{"fields": {"id": {"column": "a", "value": 1}}}', "needs either a column or a value"),
@@ -187,6 +204,28 @@ def test_a_header_without_a_mapped_column_is_told(tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InvalidInput, match="lacks 'c', which the mapping names; it has a, b"):
         lines(tmp_path / "f.csv", FileMapping.model_validate({"fields": {"id": "c"}}))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "told"),
+    [
+        (b'"a"b,c\n1,2\n', "utf-8", "header: .*f.csv can't be read: ',' expected after"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "utf-16", "header: .*f.csv can't be read as utf-16: "),
+    ],
+)
+def test_a_header_that_can_t_be_read_is_told(text: bytes, encoding: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_bytes(text)
+    with pytest.raises(InvalidInput, match=told):
+        lines(tmp_path / "f.csv", FileMapping.model_validate({"fields": {"id": "a"}, "encoding": encoding}))
+
+
+def test_a_field_within_a_field_that_is_no_object_is_told() -> None:
+    fields = {"price": "cents", "price.amount": "cents", "price.amount.euros": "cents"}
+    _, problems = FileMapping.model_validate({"kind": "product", "fields": fields}).record({"cents": "450"})
+    assert problems == {
+        "price.amount": "column 'cents' can't be put into 'price', which is no object",
+        "price.amount.euros": "column 'cents' can't be put into 'price', which is no object",
+    }
 
 
 async def test_csv_without_a_mapping_is_told(settings: Settings, tmp_path: Path) -> None:

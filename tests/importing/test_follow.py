@@ -156,6 +156,43 @@ async def test_new_rows_come_over_and_changed_ones_become_changes(
     assert await rows(database_url, COUNT) == [(8,)]
 
 
+async def test_of_a_change_what_can_be_followed_is_and_the_rest_is_told_with_its_field(
+    legacy: Legacy, look: Look, database_url: str, tmp_path: Path
+) -> None:
+    # given
+    clients = legacy.mapping("clients.toml", CLIENTS)
+    legacy.run("insert into clients values (1, 'Ann', 'ann@example.org')")
+    await look(clients)
+    # when: name and address change in one
+    legacy.run("update clients set full_name = 'Anna', mail = 'anna@example.org', changed = clock_timestamp()")
+    [people], done = await look(clients)
+    # then
+    assert (people["updated"], people["changed"], done.exit_code) == (0, 1, 3)
+    [entry] = said(tmp_path / "follow.rejected.jsonl")
+    assert (entry["id"], entry["outcome"]) == ("1", "changed")
+    assert entry["reason"] == "name: has changed, which can't be followed, and stays as it was"
+    assert (await rows(database_url, EVENTS))[1:] == [("customer.email_changed", {"email": "anna@example.org"})]
+    # and: it is told once, and an address that changes after it is followed
+    legacy.run("update clients set mail = 'anna@example.net', changed = clock_timestamp()")
+    [people], done = await look(clients)
+    assert (people["updated"], people["changed"], done.exit_code) == (1, 0, 0)
+
+
+async def test_a_price_and_an_end_that_come_in_one_are_both_followed(
+    legacy: Legacy, look: Look, database_url: str
+) -> None:
+    articles = legacy.mapping("articles.toml", ARTICLES)
+    legacy.run("insert into articles values ('TEA', 'Tea', 4)")
+    await look(articles)
+    legacy.run("update articles set price = 5, sold = false, changed = localtimestamp")
+    [goods], done = await look(articles)
+    assert (goods["updated"], done.exit_code) == (1, 0)
+    assert (await rows(database_url, EVENTS))[1:] == [
+        ("product.price_changed", {"price": {"amount": 500, "currency": "EUR"}}),
+        ("product.discontinued", {}),
+    ]
+
+
 async def test_a_price_that_goes_there_and_back_again_is_followed_each_time(
     legacy: Legacy, look: Look, database_url: str
 ) -> None:
@@ -214,6 +251,20 @@ async def test_numbers_can_be_the_watermark_and_a_condition_leaves_rows_out(
     assert await rows(database_url, MARK) == [("7",)]
 
 
+async def test_a_condition_with_or_leaves_the_watermark_in_force(legacy: Legacy, look: Look) -> None:
+    # given: a condition that would hold for each row if its OR swallowed the watermark
+    where = "pieces > 0 or sku = 'JAM'"
+    visits = legacy.mapping("visits.toml", VISITS.replace("pieces > 0", where).replace("overlap = 10", "overlap = 0"))
+    legacy.run("insert into visits values (7, 'TEA', 5), (8, 'JAM', 0), (9, 'MUG', 0)")
+    # when
+    async with asyncio.timeout(TOGETHER):
+        [first], _ = await look(visits)
+        [second], _ = await look(visits)
+    # then: each row once, and the second look begins at the watermark
+    assert (first["read"], first["watermark"], first["behind"]) == (2, 8, 0)
+    assert (second["read"], second["behind"]) == (1, 0)
+
+
 async def test_what_was_imported_from_a_file_is_not_taken_over_again(
     legacy: Legacy, look: Look, settings: Settings, tmp_path: Path
 ) -> None:
@@ -242,6 +293,26 @@ async def test_what_can_t_be_taken_over_is_told_and_comes_when_it_is_mended(
     assert (people["imported"], people["changed"], done.exit_code) == (1, 1, 3)
     [entry] = said(tmp_path / "follow.rejected.jsonl")
     assert (entry["id"], entry["outcome"]) == ("2", "changed")
+
+
+async def test_a_time_before_all_times_is_told_and_the_rest_is_taken_over(
+    legacy: Legacy, look: Look, tmp_path: Path
+) -> None:
+    # given: 0001-01-01 as a field with a zone, and as the watermark
+    since = 'since = { column = "changed", convert = "datetime", zone = "Europe/Berlin" }'
+    articles = legacy.mapping("articles.toml", ARTICLES + since.replace("since", "discontinued_at", 1))
+    goods = legacy.mapping("goods.toml", ARTICLES.replace("public.articles", "articles"))
+    legacy.run("insert into articles values ('TEA', 'Tea', 4, 'EUR', true, '0001-01-01')")
+    # when
+    [first], done = await look(articles)
+    # then
+    assert (first["read"], first["rejected"], done.exit_code) == (1, 1, 3), done.stderr
+    [entry] = said(tmp_path / "follow.rejected.jsonl")
+    assert entry["reason"] == "discontinued_at: column 'changed' is not within the years 1 to 9999 in UTC"
+    # and: a look may begin before the first time that there is
+    for wanted in (1, 0):
+        [found], done = await look(goods)
+        assert (found["imported"], done.exit_code) == (wanted, 0), done.stderr
 
 
 @pytest.mark.parametrize(

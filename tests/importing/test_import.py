@@ -131,6 +131,8 @@ async def test_a_second_run_imports_nothing_and_says_so(load: Import, database_u
         (customer(2, phone="1"), "phone: Extra inputs are not permitted"),
         (customer(2, name="a\x00b"), "name: text can't hold a NUL character"),
         (customer(2, member_since="2999-01-01T00:00:00Z"), "member_since: Value error, must not be in the future"),
+        (customer(2, member_since="0001-01-01T00:00:00+01:00"), "member_since: is not within the years"),
+        (order(2, 1, placed_at="0001-01-01T00:00:00+01:00"), "placed_at: is not within the years"),
         (customer(""), "id: String should have at least 1 character"),
         (customer(2, email="1@EXAMPLE.org "), "EmailTaken: The e-mail address belongs to another customer"),
         (product("TEA", -1), "price: Value error, must be more than zero"),
