@@ -1,0 +1,13 @@
+"""The table of contents: which benchmarks there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.append import APPEND
+from bench.harness import Benchmark
+
+__all__ = ["BENCHMARKS"]
+
+BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND,)}
+"""By name, in the order in which they run."""
