@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from bench.append import APPEND
+from bench.commands import COMMANDS
 from bench.harness import Benchmark
 
 __all__ = ["BENCHMARKS"]
 
-BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND,)}
+BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND, COMMANDS)}
 """By name, in the order in which they run."""

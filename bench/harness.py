@@ -149,12 +149,12 @@ async def run(benchmark: Benchmark[Any], servers: Servers, *, rounds: int, scale
     try:
         for kind in benchmark.contenders:
             contender = kind()
-            there.append(contender)
             try:
                 await contender.open(servers)
             except Absent as absence:
                 result.absent[contender.name] = str(absence)
-                there.remove(contender)
+            else:
+                there.append(contender)
         for case in cases:
             able = [contender for contender in there if contender.name not in case.without]
             result.cases[case.name] = await _case(benchmark.name, case, able, rounds, progress, steps)

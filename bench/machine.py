@@ -19,7 +19,6 @@ PACKAGES = (
     "sqlalchemy",
     "pydantic",
     "eventsourcing",
-    "protean",
     "dbos",
 )
 """Libraries whose versions matter here."""

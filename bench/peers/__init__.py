@@ -8,7 +8,7 @@ from typing import Any
 from bench.harness import Absent, Contender, Sample
 from bench.servers import Servers
 
-__all__ = ["optional"]
+__all__ = ["absent", "optional"]
 
 
 def optional(module: str, *names: str) -> list[type[Contender[Any]]]:
@@ -21,16 +21,24 @@ def optional(module: str, *names: str) -> list[type[Contender[Any]]]:
     try:
         found = import_module(f"bench.peers.{module}")
     except ModuleNotFoundError as error:
-        return [_missing(f"{module}.{name}", error.name or module) for name in names]
+        why = f"{error.name} is not installed; `make bench` installs what the benchmarks compare with"
+        return [absent(f"{module}.{name}", why) for name in names]
     return [getattr(found, name) for name in names]
 
 
-def _missing(who: str, library: str) -> type[Contender[Any]]:
+def absent(who: str, why: str) -> type[Contender[Any]]:
+    """A contender who takes no part, so that the results say that and why.
+
+    Args:
+        who: its name.
+        why: what is missing.
+    """
+
     class Missing(Contender[Any]):
         """Takes no part."""
 
         name = who
-        note = f"needs {library}"
+        note = why
 
         async def open(self, servers: Servers) -> None:
             """Say why not.
@@ -38,10 +46,10 @@ def _missing(who: str, library: str) -> type[Contender[Any]]:
             Raises:
                 Absent: always.
             """
-            raise Absent(f"{library} is not installed; `make bench` installs what the benchmarks compare with")
+            raise Absent(why)
 
         async def work(self, work: Any) -> Sample:
             """Never called."""
-            raise Absent(library)
+            raise Absent(why)
 
     return Missing
