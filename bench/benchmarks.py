@@ -7,8 +7,9 @@ from typing import Any
 from bench.append import APPEND
 from bench.commands import COMMANDS
 from bench.harness import Benchmark
+from bench.projection import PROJECTION
 
 __all__ = ["BENCHMARKS"]
 
-BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND, COMMANDS)}
+BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND, COMMANDS, PROJECTION)}
 """By name, in the order in which they run."""

@@ -29,7 +29,7 @@ DELIVERED = 1_000_000
 
 
 WITHOUT_PROTEAN = (
-    "its durable event store needs Message DB's schema in the database, which its client library message-db-py does not "
+    "its durable event store needs Message DB's schema in the database, which its client message-db-py does not "
     "carry; with its store in memory (0.18.0), a run had not finished after ten minutes, busy scanning that store"
 )
 """Why Protean takes no part."""
