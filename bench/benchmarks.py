@@ -8,8 +8,9 @@ from bench.append import APPEND
 from bench.commands import COMMANDS
 from bench.harness import Benchmark
 from bench.projection import PROJECTION
+from bench.sagas import SAGAS
 
 __all__ = ["BENCHMARKS"]
 
-BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND, COMMANDS, PROJECTION)}
+BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND, COMMANDS, PROJECTION, SAGAS)}
 """By name, in the order in which they run."""

@@ -109,10 +109,10 @@ class Runner(Contender[Orders]):
 def _events(number: int) -> list[Happened]:
     now = datetime.now(UTC)
     order, sku, pieces = f"o{number}", f"S{number % SKUS}", 1 + number % 3
-    paid = {"order_id": order, "amount": total_of(number)}
+    paid: dict[str, str | int | None] = {"order_id": order, "amount": total_of(number)}
     stock: dict[str, str | int | None] = {"sku": sku, "quantity": pieces}
     facts: list[tuple[str, int, str, dict[str, str | int | None]]] = [
-        (f"order-{order}", 1, "order.placed", {**paid}),
+        (f"order-{order}", 1, "order.placed", paid),
         (f"stock-{order}", 1, "stock.reserved", stock),
         (f"payment-{order}", 1, "payment.processed", {**paid, "day": f"2026-01-{1 + number % DAYS:02d}"}),
         (f"stock-{order}", 2, "stock.committed", stock),
