@@ -6,11 +6,12 @@ from typing import Any
 
 from bench.append import APPEND
 from bench.commands import COMMANDS
+from bench.freshness import FRESHNESS
 from bench.harness import Benchmark
 from bench.projection import PROJECTION
 from bench.sagas import SAGAS
 
 __all__ = ["BENCHMARKS"]
 
-BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND, COMMANDS, PROJECTION, SAGAS)}
+BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND, COMMANDS, PROJECTION, FRESHNESS, SAGAS)}
 """By name, in the order in which they run."""

@@ -18,10 +18,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 HEAD = """# Performance
 
 Every figure here was taken by `make bench`, which makes this page from `bench/results/`; write nothing into it by
-hand. All contenders of a benchmark run on the same PostgreSQL and the same Temporal server in the same run, taking turns
-round by round, after a round to warm up. What each has left behind is read back and compared row by row, so that all
-have done the same work. A figure is the median of the rounds, with the lowest and the highest beside it; "ours is" is
-the median of the rounds' ratios. Absolute figures are this machine's; ratios are what to look at.
+hand. All contenders of a benchmark run on the same PostgreSQL and the same Temporal server in the same run, taking
+turns round by round, after a round to warm up. What each has left behind is read back and compared row by row, so that
+all have done the same work. A figure is the median of the rounds, with the lowest and the highest beside it; "ours is"
+is the median of the rounds' ratios. Absolute figures are this machine's; ratios are what to look at.
 """
 
 OURS, OTHERS = "#2563eb", "#9ca3af"
@@ -68,10 +68,10 @@ def _section(found: dict[str, Any]) -> Iterator[str]:
 def _taken(found: dict[str, Any]) -> str:
     machine, versions = found["machine"], ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     disk = "commits wait for the disk" if found["sync"] else "commits do not wait for the disk (`fsync=off`)"
+    where = [machine["processor"], f"{machine['cores']} cores", f"{machine['memory_gib']} GiB", machine["system"]]
     return (
         f"Taken {found['taken_at']}: {found['rounds']} rounds, scale {found['scale']:g}, {disk}; "
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, load {machine['load_before']}; "
-        f"{versions}."
+        f"{', '.join(where)}, load {machine['load_before']}; {versions}."
     )
 
 
