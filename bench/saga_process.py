@@ -46,8 +46,8 @@ __all__ = ["SKUS", "Place", "main", "order_of", "resources"]
 SKUS = 20
 """Products that orders are spread over."""
 
-Place = Callable[[OrderRequest], Awaitable[None]]
-"""Place an order and wait for its end."""
+Place = Callable[[OrderRequest], Awaitable[str | None]]
+"""Place an order and wait for its end; returns the id of its workflow in Temporal, if it has one."""
 
 
 def order_of(run: str, number: int) -> OrderRequest:
@@ -88,7 +88,7 @@ async def ours(url: str, temporal: str) -> AsyncIterator[Place]:
         async with await AmendsClient.connect(settings, actor="bench") as sdk:
             orders = Shop(sdk)
 
-            async def place(request: OrderRequest) -> None:
+            async def place(request: OrderRequest) -> str:
                 await sdk.start(
                     PlaceOrder,
                     request,
@@ -100,6 +100,7 @@ async def ours(url: str, temporal: str) -> AsyncIterator[Place]:
                 )
                 outcome = await orders.result(request.order_id)
                 assert outcome.status == "completed", outcome
+                return f"order-{request.order_id}"
 
             yield place
         await worker.shutdown()
@@ -127,7 +128,7 @@ async def on_temporal(url: str, temporal: str, process: type[ByHand] | type[Tuto
             max_concurrent_local_activities=200,
         )
 
-        async def place(request: OrderRequest) -> None:
+        async def place(request: OrderRequest) -> str:
             id = f"order-{queue}-{request.order_id}"
             starting = WithStartWorkflowOperation(
                 process.run, request, id=id, task_queue=queue, id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING
@@ -135,6 +136,7 @@ async def on_temporal(url: str, temporal: str, process: type[ByHand] | type[Tuto
             await client.execute_update_with_start_workflow(process.accepted, start_workflow_operation=starting)
             handle = await starting.workflow_handle()
             assert await handle.result() == "completed"
+            return id
 
         async with worker:
             yield place
@@ -155,12 +157,12 @@ async def serve(kind: str, url: str, temporal: str) -> None:
 
 
 async def _round(place: Place, run: str, orders: int, concurrent: int) -> dict[str, object]:
-    gate, latencies = asyncio.Semaphore(concurrent), []
+    gate, latencies, workflows = asyncio.Semaphore(concurrent), [], []
 
     async def one(number: int) -> None:
         async with gate:
             begun = perf_counter()
-            await place(order_of(run, number))
+            workflows.append(await place(order_of(run, number)))
             latencies.append(perf_counter() - begun)
 
     cpu, begun = process_time(), perf_counter()
@@ -169,7 +171,14 @@ async def _round(place: Place, run: str, orders: int, concurrent: int) -> dict[s
             group.create_task(one(number))
     seconds = perf_counter() - begun
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "latencies": latencies, "cpu": process_time() - cpu, "memory": memory}
+    spent = process_time() - cpu
+    return {
+        "seconds": seconds,
+        "latencies": latencies,
+        "cpu": spent,
+        "memory": memory,
+        "workflow": workflows[-1],
+    }
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import psutil
 import psycopg
 
+from bench.billing import History, history_of
 from bench.harness import Absent, Benchmark, Case, Contender, Sample
 from bench.servers import Servers
 from bench.statistics import percentiles
@@ -83,14 +84,16 @@ class _InItsProcess(Contender[Sagas]):
 
     async def work(self, work: Sagas) -> Sample:
         """Have the orders placed, and see what that costs whom."""
-        before = _cpu(self._servers)
+        before, log = _cpu(self._servers), self._log_position()
         answer = await asyncio.to_thread(
             self._ask, {"run": work.name, "orders": work.orders, "concurrent": work.concurrent}
         )
-        after = _cpu(self._servers)
+        after, wal = _cpu(self._servers), self._log_position() - log
         latency = percentiles([1000 * each for each in answer["latencies"]], 50, 95, 99)
         each = {f"{name} CPU": 1000 * (after[name] - before[name]) / work.orders for name in after}
         figures = {**latency, "worker CPU": 1000 * answer["cpu"] / work.orders, **each, "memory": answer["memory"]}
+        history = await history_of(self._servers.temporal, answer["workflow"]) if answer["workflow"] else History(0, 0)
+        figures |= {"WAL": wal / work.orders / 1024, "history": history.events, "actions": history.actions}
         return Sample(work.orders, answer["seconds"], figures)
 
     async def left(self, work: Sagas) -> Sequence[Row]:
@@ -109,6 +112,12 @@ class _InItsProcess(Contender[Sagas]):
             self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+    def _log_position(self) -> int:
+        with psycopg.connect(self._url) as connection:
+            row = connection.execute("select pg_current_wal_lsn() - '0/0'::pg_lsn").fetchone()
+            assert row is not None
+            return int(row[0])
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -204,6 +213,6 @@ SAGAS = Benchmark(
     {
         "p50": "ms", "p95": "ms", "p99": "ms",
         "worker CPU": "ms a saga", "temporal CPU": "ms a saga", "postgres CPU": "ms a saga",
-        "memory": "MiB",
+        "memory": "MiB", "WAL": "KiB a saga", "history": "events a saga", "actions": "billed a saga",
     },
 )  # fmt: skip
