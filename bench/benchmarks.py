@@ -10,8 +10,11 @@ from bench.freshness import FRESHNESS
 from bench.harness import Benchmark
 from bench.projection import PROJECTION
 from bench.sagas import SAGAS
+from bench.startup import STARTUP
 
 __all__ = ["BENCHMARKS"]
 
-BENCHMARKS: dict[str, Benchmark[Any]] = {each.name: each for each in (APPEND, COMMANDS, PROJECTION, FRESHNESS, SAGAS)}
+BENCHMARKS: dict[str, Benchmark[Any]] = {
+    each.name: each for each in (APPEND, COMMANDS, PROJECTION, FRESHNESS, SAGAS, STARTUP)
+}
 """By name, in the order in which they run."""
