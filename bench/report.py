@@ -40,12 +40,8 @@ def _section(found: dict[str, Any]) -> Iterator[str]:
     yield f"## {found['title']}\n"
     yield f"![{found['title']}](performance/{found['benchmark']}.svg)\n"
     for case in found["cases"]:
-        names = {name for each in case["contenders"].values() for name in each["figures"]}
-        figures = [name for name in found["figures"] if name in names]
         columns = [case["case"], case["unit"], "lowest … highest", "ours is"]
-        columns += [f"{name}, {found['figures'][name]}" for name in figures]
-        yield _row(columns)
-        yield _row(["---", *["---:"] * (len(columns) - 1)])
+        yield from _head(columns)
         for name, each in case["contenders"].items():
             rate, shade = each["rate"], "**" if name == found["ours"] else ""
             yield _row(
@@ -54,9 +50,14 @@ def _section(found: dict[str, Any]) -> Iterator[str]:
                     shown(rate["median"]),
                     f"{shown(rate['low'])} … {shown(rate['high'])}",
                     "" if each["ours_is"] is None else f"{each['ours_is']:.2f} ×",
-                    *(shown(each["figures"][one]["median"]) if one in each["figures"] else "" for one in figures),
                 ]
             )
+        yield ""
+        if any(each["figures"] for each in case["contenders"].values()):
+            yield from _head([case["case"], *case["contenders"]])
+            for figure, unit in found["figures"].items():
+                cells = [each["figures"].get(figure) for each in case["contenders"].values()]
+                yield _row([f"{figure}, {unit}", *(shown(cell["median"]) if cell else "" for cell in cells)])
         yield ""
     for name, note in found["notes"].items():
         yield f"- **{name}**: {note}" + (" (absent)" if name in found["absent"] else "") + "."
@@ -73,6 +74,11 @@ def _taken(found: dict[str, Any]) -> str:
         f"Taken {found['taken_at']}: {found['rounds']} rounds, scale {found['scale']:g}, {disk}; "
         f"{', '.join(where)}, load {machine['load_before']}; {versions}."
     )
+
+
+def _head(columns: list[str]) -> Iterator[str]:
+    yield _row(columns)
+    yield _row(["---", *["---:"] * (len(columns) - 1)])
 
 
 def _row(cells: list[str]) -> str:

@@ -65,17 +65,12 @@ def save(found: dict[str, Any], folder: Path = FOLDER) -> Path:
 
 
 def tables(found: dict[str, Any]) -> Iterator[Table]:
-    """A table for each case: rate with its spread, how many times faster ours is, and what else was measured."""
+    """Tables of each case: rate with its spread, how many times faster ours is; and what else was measured."""
     for case in found["cases"]:
-        names = {name for each in case["contenders"].values() for name in each["figures"]}
-        figures = [name for name in found["figures"] if name in names]
         table = Table(title=f"{found['title']}\n{case['case']}", title_justify="left")
         table.add_column("Contender")
-        table.add_column(case["unit"], justify="right", no_wrap=True)
-        table.add_column("lowest … highest", justify="right", no_wrap=True)
-        table.add_column("ours is", justify="right", no_wrap=True)
-        for name in figures:
-            table.add_column(f"{name}, {found['figures'][name]}", justify="right")
+        for column in (case["unit"], "lowest … highest", "ours is"):
+            table.add_column(column, justify="right", no_wrap=True)
         for name, each in case["contenders"].items():
             rate = each["rate"]
             table.add_row(
@@ -83,10 +78,23 @@ def tables(found: dict[str, Any]) -> Iterator[Table]:
                 shown(rate["median"]),
                 f"{shown(rate['low'])} … {shown(rate['high'])}",
                 "" if each["ours_is"] is None else f"{each['ours_is']:.2f} ×",
-                *(shown(each["figures"][figure]["median"]) if figure in each["figures"] else "" for figure in figures),
                 style="bold" if name == found["ours"] else None,
             )
         yield table
+        if any(each["figures"] for each in case["contenders"].values()):
+            yield _figures(found, case)
+
+
+def _figures(found: dict[str, Any], case: dict[str, Any]) -> Table:
+    """A row each, for there may be many, and a column for each contender."""
+    table = Table("", *case["contenders"], title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for figure, unit in found["figures"].items():
+        cells = [each["figures"].get(figure) for each in case["contenders"].values()]
+        if any(cells):
+            table.add_row(f"{figure}, {unit}", *(shown(cell["median"]) if cell else "" for cell in cells))
+    return table
 
 
 def shown(value: float) -> str:
