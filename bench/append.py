@@ -31,9 +31,9 @@ class Ours(Contender[Appends]):
 
     async def open(self, servers: Servers) -> None:
         """A pool with a connection for each writer."""
-        self._url = servers.shop("append_ours")
+        self.url = servers.shop("append_ours")
         self._stack = AsyncExitStack()
-        pool = await self._stack.enter_async_context(open_pool(self._url, "writer", 32))
+        pool = await self._stack.enter_async_context(open_pool(self.url, "writer", 32))
         self._store = EventStore(pool)
 
     async def work(self, work: Appends) -> Sample:
@@ -56,7 +56,7 @@ class Ours(Contender[Appends]):
 
     async def left(self, work: Appends) -> Sequence[Row]:
         """Events and commands as the log holds them."""
-        return await asyncio.to_thread(in_database, self._url, work)
+        return await asyncio.to_thread(in_database, self.url, work)
 
     async def close(self) -> None:
         """Close the pool."""

@@ -7,6 +7,7 @@ from typing import Any
 from bench.append import APPEND
 from bench.commands import COMMANDS
 from bench.freshness import FRESHNESS
+from bench.growth import GROWTH
 from bench.harness import Benchmark
 from bench.projection import PROJECTION
 from bench.sagas import SAGAS
@@ -15,6 +16,6 @@ from bench.startup import STARTUP
 __all__ = ["BENCHMARKS"]
 
 BENCHMARKS: dict[str, Benchmark[Any]] = {
-    each.name: each for each in (APPEND, COMMANDS, PROJECTION, FRESHNESS, SAGAS, STARTUP)
+    each.name: each for each in (APPEND, COMMANDS, PROJECTION, FRESHNESS, SAGAS, STARTUP, GROWTH)
 }
 """By name, in the order in which they run."""

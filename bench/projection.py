@@ -38,7 +38,7 @@ from domain.order import OrderCompleted, OrderPlaced
 from domain.payment import PaymentProcessed
 from domain.stock import StockCommitted, StockReserved
 
-__all__ = ["PROJECTION", "Orders", "Row"]
+__all__ = ["DAYS", "PER_ORDER", "PROJECTION", "SKUS", "UNIT_PRICE", "Orders", "Row", "orders", "total_of"]
 
 Row = tuple[str, str, str, int, int]
 """Of which table, its key, its text, its numbers."""
