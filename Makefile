@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 ARGS ?=
+ONLY ?=
 
-.PHONY: install demo up test check clean
+.PHONY: install demo up test check bench clean
 
 install: $(READY)
 
@@ -29,6 +31,16 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What the benchmarks compare with, in versions that go with our own.
+$(PEERS): $(READY) requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-bench.txt
+	@touch $(PEERS)
+
+# All benchmarks, or some: make bench ONLY=append,commands ARGS="--rounds 3 --scale 0.1"
+bench: $(PEERS)
+	$(BIN)/python -m bench --only "$(ONLY)" $(ARGS)
+	$(BIN)/python -m bench.report
 
 clean:
 	rm -rf .venv .amends
