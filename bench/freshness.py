@@ -17,7 +17,7 @@ from amends import Context, Money, Position
 from amends.database import open_pool
 from amends.notify import Notifier
 from amends.projector import Projector
-from amends.query import Reader
+from amends.reader import Reader
 from amends.schema import owner_engine
 from amends.store import EventStore
 from amends.wakeups import POLL
