@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: install demo up test check clean
+.PHONY: install demo up test chaos check clean
 
 install: $(READY)
 
@@ -23,6 +23,9 @@ up: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(READY)
+	$(BIN)/python -m chaos $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

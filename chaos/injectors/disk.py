@@ -1,0 +1,131 @@
+"""A full disk: the event log lies on a small file system of its own that somebody fills; else writes to it fail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from chaos.arena import Arena
+from chaos.faults import Fault
+
+__all__ = ["disk_full", "small_disk"]
+
+SIZE_MB = 256
+FOLDER = "small-disk"
+BALLAST = "ballast"
+CHUNK = 1 << 20
+
+TABLESPACE = "create tablespace small location '{}'"
+"""Where the event log is to lie."""
+
+MOVES = (
+    "alter table amends.events set tablespace small",
+    "alter index amends.events_pkey set tablespace small",
+    "alter table amends.commands set tablespace small",
+)
+"""Put on the small disk whatever grows."""
+
+FAIL = """
+create or replace function amends.chaos_disk_full() returns trigger language plpgsql as $$
+begin
+    raise exception 'could not extend file: No space left on device' using errcode = 'disk_full';
+end $$;
+create trigger chaos_disk_full before insert on amends.events
+    for each statement execute function amends.chaos_disk_full()
+"""
+"""Where no file system can be mounted: every write fails as it would on a full one."""
+
+MEND = "drop trigger if exists chaos_disk_full on amends.events"
+"""There is room again."""
+
+
+@asynccontextmanager
+async def small_disk(arena: Arena) -> AsyncIterator[None]:
+    """Put what grows in the database on a small file system, where we may mount one; taken away at the end."""
+    folder = arena.folder / FOLDER
+    mounted = _mount(folder)
+    try:
+        if mounted:
+            owner = (arena.folder / "postgres").stat()
+            os.chown(folder, owner.st_uid, owner.st_gid)
+            folder.chmod(0o700)
+            async with await _connect(arena) as connection:
+                for statement in (TABLESPACE.format(folder), *MOVES):
+                    await connection.execute(statement.encode())
+        how = f"a file system of {SIZE_MB} MB holds the event log" if mounted else "writes fail by a trigger"
+        arena.timeline.note("disk", how)
+        yield
+    finally:
+        (folder / BALLAST).unlink(missing_ok=True)
+
+
+def unmount(folder: Path) -> None:
+    """Take the small file system away; nobody may use it any more."""
+    if _is_mounted(folder / FOLDER):
+        subprocess.run(["umount", "-l", str(folder / FOLDER)], check=False, capture_output=True)
+
+
+async def disk_full(arena: Arena, fault: Fault) -> None:
+    """No event can be written, until there is room again."""
+    folder = arena.folder / FOLDER
+    if _is_mounted(folder):
+        try:
+            filled = await asyncio.to_thread(_fill, folder / BALLAST)
+            arena.timeline.note("disk", f"{filled} MB of ballast, none left")
+            await asyncio.sleep(fault.seconds)
+        finally:
+            (folder / BALLAST).unlink(missing_ok=True)
+        return
+    async with await _connect(arena) as connection:
+        await connection.execute(FAIL)
+    try:
+        await asyncio.sleep(fault.seconds)
+    finally:
+        await _mend(arena)
+
+
+async def _mend(arena: Arena) -> None:
+    """Insist on it: the server may just be away."""
+    while True:
+        with suppress(psycopg.Error):
+            async with await _connect(arena) as connection:
+                await connection.execute(MEND)
+                return
+        await asyncio.sleep(0.5)
+
+
+def _mount(folder: Path) -> bool:
+    unmount(folder.parent)
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return False
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "chaos", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _is_mounted(folder: Path) -> bool:
+    return os.path.ismount(folder)
+
+
+def _fill(ballast: Path) -> int:
+    """Write until nothing more fits; the megabytes written."""
+    written = 0
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        for size in (CHUNK, 4096):
+            with suppress(OSError):
+                while True:
+                    written += file.write(bytes(size))
+    return written // CHUNK
+
+
+async def _connect(arena: Arena) -> psycopg.AsyncConnection[tuple[object, ...]]:
+    return await psycopg.AsyncConnection.connect(
+        arena.postgres.url, autocommit=True, options="-c lock_timeout=10s", connect_timeout=5
+    )

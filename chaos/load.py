@@ -1,0 +1,194 @@
+"""The clients: they place, repeat, cancel and return, insist on an answer, and write down what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import TypeVar
+
+from psycopg import OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+from temporalio.client import RPCError
+from temporalio.service import RPCStatusCode
+
+from activities.sandbox_gateway import SandboxGateway
+from amends import Refused
+from amends.database import open_pool
+from amends.errors import NoAnswer, SagaError, ServerFailed, Stale
+from chaos.client_book import ClientBook, OrderEntry, PriceEntry, RefundEntry, RestockEntry
+from chaos.orders import Errand, OrderPlan, Return, first_commands
+from chaos.timeline import Timeline
+from client import Shop, TooLate
+from domain.order import UnknownOrder
+from domain.product import ChangePrice
+from domain.values import Line
+
+__all__ = ["Clients"]
+
+T = TypeVar("T")
+
+PAUSE = 0.5
+"""Seconds before a client asks again."""
+
+PATIENCE = 20.0
+"""Seconds that a client waits for one answer that has no limit of its own, before it asks again."""
+
+AWAY = (RPCError, NoAnswer, Stale, ServerFailed, DBAPIError, PoolExhausted, OperationalError, OSError, TimeoutError)
+"""What a client may meet while something is away; its request ids make asking again harmless."""
+
+
+class Clients:
+    """Everybody outside.
+
+    Args:
+        shop: their way in.
+        database_url: where the provider's books are, for the bank that decides on transfers.
+        book: what they write down.
+        timeline: is told what is done in the server behind the shop's back.
+        limit: seconds on the monotonic clock after which nobody asks again.
+    """
+
+    def __init__(self, shop: Shop, database_url: str, book: ClientBook, timeline: Timeline, limit: float) -> None:
+        self._shop, self._database_url, self._book, self._timeline = shop, database_url, book, timeline
+        self._limit = limit
+        self.ended = 0
+
+    async def fill_the_shop(self, seed: int) -> None:
+        """Products, stock, customers."""
+        async with asyncio.TaskGroup() as group:
+            for id, command in first_commands(seed):
+                group.create_task(self._shop.execute(command, request_id=f"s{seed}-{id}"))
+
+    async def order(self, plan: OrderPlan) -> None:
+        """One customer's order, from the first click to the last return."""
+        await self._until(plan.at)
+        entry = self._book.orders[plan.order_id] = OrderEntry(plan)
+        try:
+            await self._place(entry)
+            await self._meddle(entry)
+            with suppress(SagaError):
+                await self._end(entry)
+            if entry.outcome is not None and entry.outcome.status == "completed":
+                for number, each in enumerate(plan.returns):
+                    await self._return(entry, number, each)
+        except Exception as error:
+            entry.trouble.append(f"{type(error).__name__}: {error}")
+            self._timeline.note(entry.order_id, f"its client met {type(error).__name__}: {error}")
+        self.ended += 1
+
+    async def restock_and_price(self, errands: Sequence[Errand]) -> None:
+        """The shop's people, one errand after the other."""
+        for errand in errands:
+            await self._until(errand.at)
+            command = errand.command
+            if isinstance(command, ChangePrice):
+                price = PriceEntry(command.price.amount, self._timeline.now)
+                self._book.prices[command.sku].append(price)
+                await self._insist(lambda e=errand: self._shop.execute(e.command, request_id=e.id))  # type: ignore[misc]
+                price.told = self._timeline.now
+            else:
+                restock = RestockEntry(command.sku, command.quantity)
+                self._book.restocks.append(restock)
+                await self._insist(lambda e=errand: self._shop.execute(e.command, request_id=e.id))  # type: ignore[misc]
+                restock.told = True
+
+    async def _place(self, entry: OrderEntry) -> None:
+        plan = entry.plan
+        entry.asked_at = self._timeline.now
+
+        async def place() -> None:
+            placed = await self._insist(
+                lambda: self._shop.place_order(
+                    plan.customer_id, plan.lines, plan.habit.payment, request_id=plan.order_id
+                )
+            )
+            if not entry.accepted:
+                entry.accepted_at = self._timeline.now
+            entry.accepted.append(placed.position)
+
+        await asyncio.gather(*(place() for _ in range(plan.copies)))
+
+    async def _meddle(self, entry: OrderEntry) -> None:
+        """What happens to an order while it is under way."""
+        plan = entry.plan
+        if plan.cancel_after is not None:
+            await asyncio.sleep(plan.cancel_after)
+            with suppress(TooLate):
+                await self._insist(lambda: self._shop.cancel(plan.order_id))
+                entry.cancelled = True
+        if plan.terminate_after is not None:
+            await asyncio.sleep(plan.terminate_after)
+            entry.terminated = await self._insist(lambda: self._terminate(f"order-{plan.order_id}"))
+        if plan.habit.settles is not None:
+            await self._insist(lambda: self._settle(entry))
+
+    async def _terminate(self, workflow_id: str) -> bool:
+        """Whether there was something left to terminate; if it can't be said, there was."""
+        try:
+            await self._shop.client.temporal.get_workflow_handle(workflow_id).terminate("chaos")
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        finally:
+            self._timeline.note(workflow_id, "terminated in the server")
+        return True
+
+    async def _settle(self, entry: OrderEntry) -> None:
+        """The bank decides, and the provider sends word, which may find nobody who waits yet."""
+        assert entry.plan.habit.settles is not None
+        async with open_pool(self._database_url, "writer", 1) as pool:
+            while not entry.outcome:
+                await SandboxGateway(pool).settle(entry.order_id, entry.plan.habit.settles)
+                with suppress(UnknownOrder):
+                    await self._shop.payment_settled(entry.order_id)
+                with suppress(TimeoutError, SagaError):
+                    async with asyncio.timeout(2):
+                        entry.outcome = await self._shop.result(entry.order_id)
+
+    async def _end(self, entry: OrderEntry) -> None:
+        try:
+            entry.outcome = await self._insist(lambda: self._shop.result(entry.order_id))
+        except SagaError:
+            if not entry.terminated:
+                raise
+            self._timeline.note(entry.order_id, "its client is told that it did not come to its end")
+
+    async def _return(self, entry: OrderEntry, number: int, plan: Return) -> None:
+        refund = RefundEntry(f"{entry.order_id}-r{number}", plan)
+        entry.refunds.append(refund)
+        first = entry.plan.lines[0]
+        lines = None if plan.pieces is None else [Line(sku=first.sku, quantity=plan.pieces)]
+
+        async def ask() -> None:
+            told = await self._insist(
+                lambda: self._shop.refund_order(
+                    entry.order_id, lines, request_id=refund.refund_id, restock=plan.restock
+                )
+            )
+            refund.amounts.append(told.amount.amount)
+
+        try:
+            await asyncio.gather(*(ask() for _ in range(plan.copies)))
+        except Refused as refused:
+            refund.refused = refused.name
+        else:
+            refund.outcome = await self._insist(lambda: self._shop.refund_result(refund.refund_id))
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer: yes, or no."""
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await call()
+            except AWAY as error:
+                self._book.errors[type(error).__name__] += 1
+                if monotonic() > self._limit:
+                    raise ServerFailed(f"Still no answer after the storm: {error!r}") from error
+                await asyncio.sleep(PAUSE)
+
+    async def _until(self, at: float) -> None:
+        await asyncio.sleep(max(0.0, at - self._timeline.now))
