@@ -23,7 +23,7 @@ from amends.errors import ServerFailed
 from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
 from app import app
-from chaos.faults import CLIENTS, POSTGRES, TEMPORAL, WORKERS
+from chaos.faults import CLIENTS, POSTGRES, TEMPORAL, TRANSACTIONS, WORKERS
 from chaos.injectors.clock import Clock
 from chaos.links import Link
 from chaos.timeline import Timeline
@@ -107,8 +107,7 @@ class Arena:
         self.to_database = {name: Link(f"{name} → PostgreSQL", self.postgres.port) for name in names}
         self.to_temporal = {name: Link(f"{name} → Temporal", self.temporal.port) for name in names}
         self.seats: dict[str, Seat] = {}
-        self.locks = {name: asyncio.Lock() for name in (*names, POSTGRES, TEMPORAL)}
-        self.deaths = 0
+        self.locks = {name: asyncio.Lock() for name in (*names, POSTGRES, TEMPORAL, TRANSACTIONS)}
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -200,8 +199,7 @@ class Arena:
                 code = seat.worker.poll()
                 if seat.wanted and code is not None:
                     if code != -signal.SIGKILL:
-                        self.deaths += 1
-                        self.timeline.note(seat.name, f"has ended by itself with code {code}")
+                        self.timeline.note(seat.name, f"has ended with code {code}")
                     await asyncio.sleep(1)
                     seat.start()
                     self.timeline.note(seat.name, f"started, process {seat.worker.pid}")

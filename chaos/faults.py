@@ -6,12 +6,13 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["CLIENTS", "POSTGRES", "TEMPORAL", "WORKERS", "Fault", "Kind", "make_faults"]
+__all__ = ["CLIENTS", "POSTGRES", "TEMPORAL", "TRANSACTIONS", "WORKERS", "Fault", "Kind", "make_faults"]
 
 WORKERS = ("worker-1", "worker-2")
 POSTGRES = "postgres"
 TEMPORAL = "temporal"
 CLIENTS = "clients"
+TRANSACTIONS = "other transactions"
 
 FIRST = 2.0
 """Seconds before the first fault: some orders are on their way by then."""
@@ -49,6 +50,7 @@ class Kind(StrEnum):
 
 _WORKER = (Kind.KILL_WORKER, Kind.FREEZE_WORKER, Kind.DRAIN_WORKER, Kind.CLOCK_JUMP)
 _TEMPORAL = (Kind.KILL_TEMPORAL, Kind.RESTART_TEMPORAL, Kind.FREEZE_TEMPORAL)
+_OTHERS = (Kind.HOLD_HORIZON, Kind.HOLD_ROWS, Kind.TAKE_CONNECTIONS)
 _LINKS = (
     Kind.CUT_DATABASE,
     Kind.LOSE_ANSWERS,
@@ -132,4 +134,6 @@ def _target(kind: Kind, dice: random.Random) -> str:
         return dice.choice(WORKERS)
     if kind in _LINKS:
         return dice.choice((*WORKERS, *WORKERS, CLIENTS))
+    if kind in _OTHERS:
+        return TRANSACTIONS
     return TEMPORAL if kind in _TEMPORAL else POSTGRES

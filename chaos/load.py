@@ -151,7 +151,7 @@ class Clients:
 
     async def _end(self, entry: OrderEntry) -> None:
         try:
-            entry.outcome = await self._insist(lambda: self._shop.result(entry.order_id))
+            entry.outcome = await self._insist(lambda: self._shop.result(entry.order_id), patient=True)
         except SagaError:
             if not entry.terminated:
                 raise
@@ -176,16 +176,17 @@ class Clients:
         except Refused as refused:
             refund.refused = refused.name
         else:
-            refund.outcome = await self._insist(lambda: self._shop.refund_result(refund.refund_id))
+            refund.outcome = await self._insist(lambda: self._shop.refund_result(refund.refund_id), patient=True)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Ask until there is an answer: yes, or no."""
+    async def _insist(self, call: Callable[[], Awaitable[T]], *, patient: bool = False) -> T:
+        """Ask until there is an answer, yes or no; a patient one knows that it may take long."""
         while True:
             try:
                 async with asyncio.timeout(PATIENCE):
                     return await call()
             except AWAY as error:
-                self._book.errors[type(error).__name__] += 1
+                if not patient or not isinstance(error, TimeoutError):
+                    self._book.errors[type(error).__name__] += 1
                 if monotonic() > self._limit:
                     raise ServerFailed(f"Still no answer after the storm: {error!r}") from error
                 await asyncio.sleep(PAUSE)

@@ -79,7 +79,7 @@ def _faults(outcome: Outcome) -> Table:
     table = Table("Faults", "", caption_justify="left")
     for kind, count in Counter(fault.kind for fault in outcome.faults).most_common():
         table.add_row(kind.value, str(count))
-    table.add_row("took effect", f"{outcome.effective} of {len(outcome.faults)}")
+    table.add_row("ran their course", f"{outcome.effective} of {len(outcome.faults)}")
     settled = "no" if outcome.settled is None else f"{outcome.settled:.1f} s"
     table.add_row("at rest after", settled)
     return table

@@ -45,7 +45,7 @@ async def rage(arena: Arena, faults: Sequence[Fault]) -> int:
     """Do it all, and come back when every fault is over.
 
     Returns:
-        how many took effect; one may meet a victim that is down already.
+        how many ran their course; one may meet a victim that is down already, or goes down meanwhile.
 
     Raises:
         ServerFailed: a server did not come back.
@@ -64,7 +64,8 @@ async def _inject(arena: Arena, fault: Fault) -> bool:
         except Exception as error:  # its victim may be down: that is another fault's doing
             if fault.kind in STARTS:
                 raise
-            arena.timeline.note(fault.target, f"{fault.kind.value}: no effect, {type(error).__name__}: {error}".strip())
+            why = " ".join(str(error).split())
+            arena.timeline.note(fault.target, f"cut short: {fault.kind.value}, by {type(error).__name__}: {why}")
             return False
         if fault.seconds or fault.kind in STARTS:
             arena.timeline.note(fault.target, f"over: {fault.kind.value}")

@@ -20,7 +20,7 @@ __all__ = ["disk_full", "small_disk"]
 SIZE_MB = 256
 FOLDER = "small-disk"
 BALLAST = "ballast"
-CHUNK = 1 << 20
+CHUNK, PAGE = 1 << 20, 1 << 12
 
 TABLESPACE = "create tablespace small location '{}'"
 """Where the event log is to lie."""
@@ -115,14 +115,15 @@ def _is_mounted(folder: Path) -> bool:
 
 
 def _fill(ballast: Path) -> int:
-    """Write until nothing more fits; the megabytes written."""
-    written = 0
-    with suppress(OSError), ballast.open("wb", buffering=0) as file:
-        for size in (CHUNK, 4096):
+    """Take all the room there is; the megabytes taken."""
+    taken = 0
+    with ballast.open("wb") as file:
+        for size in (CHUNK, PAGE):
             with suppress(OSError):
                 while True:
-                    written += file.write(bytes(size))
-    return written // CHUNK
+                    os.posix_fallocate(file.fileno(), taken, size)
+                    taken += size
+    return taken // CHUNK
 
 
 async def _connect(arena: Arena) -> psycopg.AsyncConnection[tuple[object, ...]]:
