@@ -44,7 +44,7 @@ class OrderEntry:
         accepted_at: seconds, of the first answer.
         outcome: what its end was said to be; None when nobody could say, because it was terminated.
         cancelled: the customer was told that it is cancelled.
-        terminated: somebody ended its workflow in the server.
+        meddled: somebody did something to its workflow in the server.
         refunds: what came back.
         trouble: errors that no client should see.
     """
@@ -55,9 +55,14 @@ class OrderEntry:
     accepted_at: float = 0.0
     outcome: OrderOutcome | None = None
     cancelled: bool = False
-    terminated: bool = False
+    meddled: bool = False
     refunds: list[RefundEntry] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
+
+    @property
+    def may_have_no_answer(self) -> bool:
+        """Whether the workflow that would tell its end was ended itself."""
+        return self.meddled and self.plan.meddling is not None and self.plan.meddling[1].ends_it
 
     @property
     def order_id(self) -> str:

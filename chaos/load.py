@@ -12,14 +12,15 @@ from psycopg import OperationalError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from temporalio.client import RPCError
-from temporalio.service import RPCStatusCode
 
 from activities.sandbox_gateway import SandboxGateway
 from amends import Refused
 from amends.database import open_pool
 from amends.errors import NoAnswer, SagaError, ServerFailed, Stale
 from chaos.client_book import ClientBook, OrderEntry, PriceEntry, RefundEntry, RestockEntry
+from chaos.meddling import meddle
 from chaos.orders import Errand, OrderPlan, Return, first_commands
+from chaos.supplying import supply
 from chaos.timeline import Timeline
 from client import Shop, TooLate
 from domain.order import UnknownOrder
@@ -79,6 +80,10 @@ class Clients:
             self._timeline.note(entry.order_id, f"its client met {type(error).__name__}: {error}")
         self.ended += 1
 
+    async def supply(self) -> None:
+        """What runs low is delivered, for ever."""
+        await supply(self._shop, self._database_url, self._book, self._insist)
+
     async def restock_and_price(self, errands: Sequence[Errand]) -> None:
         """The shop's people, one errand after the other."""
         for errand in errands:
@@ -119,23 +124,14 @@ class Clients:
             with suppress(TooLate):
                 await self._insist(lambda: self._shop.cancel(plan.order_id))
                 entry.cancelled = True
-        if plan.terminate_after is not None:
-            await asyncio.sleep(plan.terminate_after)
-            entry.terminated = await self._insist(lambda: self._terminate(f"order-{plan.order_id}"))
+        if plan.meddling is not None:
+            after, what = plan.meddling
+            await asyncio.sleep(after)
+            entry.meddled = True
+            self._timeline.note(plan.order_id, what)
+            await self._insist(lambda: meddle(self._shop.client.temporal, plan.order_id, what))
         if plan.habit.settles is not None:
             await self._insist(lambda: self._settle(entry))
-
-    async def _terminate(self, workflow_id: str) -> bool:
-        """Whether there was something left to terminate; if it can't be said, there was."""
-        try:
-            await self._shop.client.temporal.get_workflow_handle(workflow_id).terminate("chaos")
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                return False
-            raise
-        finally:
-            self._timeline.note(workflow_id, "terminated in the server")
-        return True
 
     async def _settle(self, entry: OrderEntry) -> None:
         """The bank decides, and the provider sends word, which may find nobody who waits yet."""
@@ -153,7 +149,7 @@ class Clients:
         try:
             entry.outcome = await self._insist(lambda: self._shop.result(entry.order_id), patient=True)
         except SagaError:
-            if not entry.terminated:
+            if not entry.may_have_no_answer:
                 raise
             self._timeline.note(entry.order_id, "its client is told that it did not come to its end")
 

@@ -9,15 +9,18 @@ from typing import Literal, NamedTuple
 
 from activities.sandbox_gateway import TestCard
 from amends import Command, Money
+from chaos.meddling import Meddling
 from domain.customer import RegisterCustomer
 from domain.product import AddProduct, ChangePrice
-from domain.stock import ReceiveStock
+from domain.stock import ReceiveStock, SetReorderPoint
 from domain.values import Line
 from workflows.payment import PaymentMethod
 
 __all__ = [
     "HOT",
     "PRODUCTS",
+    "REORDER_AT",
+    "RUNS_LOW",
     "SCARCE",
     "Errand",
     "Habit",
@@ -42,9 +45,14 @@ PRODUCTS = {
     **{f"HOT-{n}": Product(500 + 10 * n, "EUR", 50_000) for n in range(2)},
     **{f"SLOW-{n}": Product(1000 + 100 * n, "EUR", 50_000) for n in range(8)},
     **{f"SCARCE-{n}": Product(2000 + 100 * n, "EUR", 12) for n in range(3)},
+    **{f"LOW-{n}": Product(3000 + 100 * n, "EUR", 25) for n in range(2)},
     **{f"DOLLAR-{n}": Product(1500 + 100 * n, "USD", 50_000) for n in range(3)},
 }
 HOT = tuple(sku for sku in PRODUCTS if sku.startswith("HOT"))
+RUNS_LOW = tuple(sku for sku in PRODUCTS if sku.startswith("LOW"))
+REORDER_AT, REORDER = 20, 30
+"""Fewest pieces of what runs low that are enough, and how many are ordered then."""
+
 SCARCE = tuple(sku for sku in PRODUCTS if sku.startswith("SCARCE"))
 CUSTOMERS = 20
 TOO_MANY = 900_000
@@ -117,7 +125,7 @@ class OrderPlan:
         at: seconds after the storm's beginning.
         copies: how often the request is sent at the same time, for a nervous finger or a client that repeats.
         cancel_after: seconds after it is placed; None: never.
-        terminate_after: seconds after which somebody terminates its workflow in the server; None: nobody does.
+        meddling: seconds after which somebody meddles with its workflow in the server, and how; None: nobody does.
         returns: what comes back, one after the other.
     """
 
@@ -128,13 +136,13 @@ class OrderPlan:
     habit: Habit
     copies: int
     cancel_after: float | None
-    terminate_after: float | None
+    meddling: tuple[float, Meddling] | None
     returns: tuple[Return, ...]
 
     @property
     def may_run_out(self) -> bool:
         """Whether the goods may not be there."""
-        return any(line.sku in SCARCE for line in self.lines)
+        return any(line.sku in (*SCARCE, *RUNS_LOW) for line in self.lines)
 
     @property
     def never_there(self) -> bool:
@@ -185,6 +193,8 @@ def first_commands(seed: int) -> Iterator[tuple[str, Command]]:
         price = Money(amount=product.price, currency=product.currency)
         yield f"add-{sku}", AddProduct(sku=sku, name=f"Product {sku}", price=price)
         yield f"fill-{sku}", ReceiveStock(sku=sku, quantity=product.pieces)
+    for sku in RUNS_LOW:
+        yield f"reorder-{sku}", SetReorderPoint(sku=sku, at=REORDER_AT, quantity=REORDER)
     for number in range(CUSTOMERS):
         id = _customer(seed, number)
         yield f"register-{id}", RegisterCustomer(customer_id=id, name=f"Customer {number}", email=f"{id}@example.org")
@@ -194,7 +204,9 @@ def _order(seed: int, number: int, at: float, dice: random.Random) -> OrderPlan:
     habit = dice.choices(HABITS, [each.weight for each in HABITS])[0]
     waits_for_cancel = habit.payment.token == TestCard.TRANSFER_NEVER and habit.settles is None
     cancel_after = dice.uniform(0, 3) if waits_for_cancel or dice.random() < 0.1 else None
-    terminates = cancel_after is None and habit.settles is None and dice.random() < 0.06
+    # what never settles goes on once its customer cancels or the bank decides, which waits for its workflow
+    meddled = cancel_after is None and habit.settles is None and dice.random() < 0.12
+    deeds = [each for each in Meddling if each != Meddling.TERMINATE_PAYMENT or habit.payment.kind == "transfer"]
     return OrderPlan(
         order_id=f"s{seed}-{number:05d}",
         customer_id=_customer(seed, dice.randrange(CUSTOMERS)),
@@ -203,7 +215,7 @@ def _order(seed: int, number: int, at: float, dice: random.Random) -> OrderPlan:
         habit=habit,
         copies=dice.choice((1, 1, 1, 2, 3)),
         cancel_after=cancel_after,
-        terminate_after=dice.uniform(0, 2) if terminates else None,
+        meddling=(dice.uniform(0, 2), dice.choice(deeds)) if meddled else None,
         returns=tuple(_returns(dice)) if habit.completes else (),
     )
 
@@ -212,7 +224,7 @@ def _lines(dice: random.Random) -> tuple[Line, ...]:
     currency = "USD" if dice.random() < 0.1 else "EUR"
     skus = [sku for sku, product in PRODUCTS.items() if product.currency == currency]
     # hot and scarce products are in most baskets, so that orders meet
-    weights = [6 if sku in HOT else 2 if sku in SCARCE else 1 for sku in skus]
+    weights = [6 if sku in HOT else 2 if sku in (*SCARCE, *RUNS_LOW) else 1 for sku in skus]
     chosen = dict.fromkeys(dice.choices(skus, weights, k=dice.randint(1, 3)))
     lines = [Line(sku=sku, quantity=dice.randint(1, 3)) for sku in chosen]
     if dice.random() < 0.05:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
 from temporalio.client import Client
+from temporalio.common import SearchAttributeKey
 
 from amends.errors import AmendsError
 from amends.operator import Operator
@@ -17,7 +19,7 @@ from chaos.arena import QUEUE, Arena
 from client import Shop
 from workflows.lease import ReservationLease
 
-__all__ = ["OpenSaga", "ParkedSaga", "open_sagas", "parked_sagas", "quiesce"]
+__all__ = ["OpenSaga", "ParkedSaga", "leases", "open_sagas", "parked_sagas", "quiesce"]
 
 LOOK_SECONDS = 1.0
 CALM_LOOKS = 3
@@ -25,6 +27,8 @@ CALM_LOOKS = 3
 
 ALWAYS_OPEN = (ReservationLease.__name__, "RunProjection", "RunProcessManager")
 """Workflows that stay: leases last for days, and what follows the feed lasts for ever."""
+
+ORDER_ID = SearchAttributeKey.for_keyword("OrderId")
 
 OPEN = f"ExecutionStatus = 'Running' and TaskQueue = '{QUEUE}'"
 
@@ -81,6 +85,12 @@ async def open_sagas(temporal: Client) -> list[OpenSaga]:
         async for each in temporal.list_workflows(OPEN)
     ]
     return [each for each in found if each.process not in ALWAYS_OPEN]
+
+
+async def leases(temporal: Client) -> Counter[str]:
+    """How many leases there are, by the order whose goods they hold."""
+    listed = temporal.list_workflows(f"WorkflowType = '{ReservationLease.__name__}' and TaskQueue = '{QUEUE}'")
+    return Counter([each.typed_search_attributes.get(ORDER_ID) or each.id async for each in listed])
 
 
 async def parked_sagas(temporal: Client, sagas: list[OpenSaga]) -> list[ParkedSaga]:

@@ -15,10 +15,10 @@ from chaos.client_book import ClientBook
 from chaos.faults import Fault, make_faults
 from chaos.injectors.disk import small_disk, unmount
 from chaos.load import Clients
-from chaos.oracles import check_money, check_orders, check_sagas, check_stock, check_views
+from chaos.oracles import check_leases, check_money, check_orders, check_sagas, check_stock, check_views
 from chaos.orders import make_errands, make_orders
 from chaos.progress import Progress
-from chaos.quiesce import ParkedSaga, open_sagas, parked_sagas, quiesce
+from chaos.quiesce import ParkedSaga, leases, open_sagas, parked_sagas, quiesce
 from chaos.reading import read_history, read_ledger, read_levels, replayed, served
 from chaos.storm import rage
 from chaos.timeline import Timeline
@@ -31,6 +31,7 @@ ORACLES = {
     "stock": "goods went out once, by the load's own count",
     "orders": "every accepted order can be seen, in the one state its client was told",
     "sagas": "every saga has an end, or waits for a person and says why",
+    "leases": "what was held for a time has one lease, started by an event once",
     "views": "every view equals a fresh replay",
 }
 """Oracle → what it vouches for."""
@@ -126,6 +127,7 @@ async def _storm(wanted: Wanted, arena: Arena, shop: Shop, outcome: Outcome, pro
     progress.begin(len(orders), lambda: clients.ended)
     working = [asyncio.create_task(clients.order(plan)) for plan in orders]
     working.append(asyncio.create_task(clients.restock_and_price(make_errands(wanted.seed, storm))))
+    supplying = asyncio.create_task(clients.supply())
     try:
         outcome.effective = await rage(arena, outcome.faults)
         await asyncio.sleep(max(0.0, storm - timeline.now))
@@ -134,10 +136,10 @@ async def _storm(wanted: Wanted, arena: Arena, shop: Shop, outcome: Outcome, pro
         how = "did not come to rest" if outcome.settled is None else f"at rest after {outcome.settled:.1f} s"
         timeline.note("everything", how)
     finally:
-        for task in working:
+        for task in (*working, supplying):
             task.cancel()
-        ends = await asyncio.gather(*working, return_exceptions=True)
-    errands = ends[-1]
+        ends = await asyncio.gather(*working, supplying, return_exceptions=True)
+    errands = ends[-2]
     if isinstance(errands, Exception):
         timeline.note("the shop's people", f"could not do their errands: {errands!r}")
 
@@ -155,6 +157,7 @@ async def _judge(arena: Arena, shop: Shop, outcome: Outcome, progress: Progress)
         "stock": check_stock(outcome.book, ledger, levels),
         "orders": check_orders(outcome.book, ledger, history),
         "sagas": check_sagas(left, outcome.parked),
+        "leases": check_leases(outcome.book, await leases(temporal)),
         "views": check_views(await served(url, app), await replayed(url, app)),
     }
     outcome.broken.update(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chaos.client_book import ClientBook, OrderEntry
+from chaos.meddling import REASONS
 from chaos.oracles.verdicts import by_payment, is_completed
 from chaos.reading import Charge, HistoryRow
 
@@ -50,7 +51,7 @@ def _told(entry: OrderEntry) -> Iterator[str]:
             yield f"the return {refund.refund_id} has no end"
     outcome = entry.outcome
     if outcome is None:
-        if not entry.terminated and not entry.trouble:
+        if not entry.may_have_no_answer and not entry.trouble:
             yield "its client was never told its end"
         return
     if entry.cancelled and outcome.status == "completed":
@@ -70,8 +71,8 @@ def _reasons(entry: OrderEntry) -> set[str]:
         reasons.add(DECLINED)
     if entry.plan.cancel_after is not None:
         reasons.add(BY_CUSTOMER)
-    if entry.terminated:
-        reasons.add("terminated")
+    if entry.plan.meddling is not None and entry.meddled:
+        reasons |= REASONS[entry.plan.meddling[1]]
     return reasons
 
 

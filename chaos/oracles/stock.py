@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from chaos.client_book import ClientBook
 from chaos.oracles.verdicts import by_payment, is_completed, returned
-from chaos.orders import PRODUCTS
+from chaos.orders import PRODUCTS, REORDER_AT, RUNS_LOW
 from chaos.reading import Charge, LevelRow
 
 __all__ = ["check_stock"]
@@ -45,6 +45,8 @@ def check_stock(book: ClientBook, ledger: Sequence[Charge], levels: Sequence[Lev
             broken.append(f"{sku}: {level.reserved} pieces reserved, though no order is under way")
         if level.committed != sold.get(sku, 0):
             broken.append(f"{sku}: {level.committed} pieces have gone out, {sold.get(sku, 0)} were sold")
+        if sku in RUNS_LOW and level.on_hand - level.reserved < REORDER_AT:
+            broken.append(f"{sku}: {level.on_hand} pieces are too few, and nobody has ordered more")
         if level.on_hand < 0:
             broken.append(f"{sku}: more was sold than there was")
     broken += [

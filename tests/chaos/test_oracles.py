@@ -10,7 +10,8 @@ import pytest
 from activities.sandbox_gateway import TestCard
 from amends import Money, Position
 from chaos.client_book import ClientBook, OrderEntry, PriceEntry, RefundEntry, RestockEntry
-from chaos.oracles import check_money, check_orders, check_sagas, check_stock, check_views
+from chaos.meddling import Meddling
+from chaos.oracles import check_leases, check_money, check_orders, check_sagas, check_stock, check_views
 from chaos.orders import HABITS, PRODUCTS, Habit, OrderPlan, Return
 from chaos.quiesce import OpenSaga, ParkedSaga
 from chaos.reading import Charge, HistoryRow, LevelRow
@@ -37,8 +38,8 @@ def cancelled(reason: str, **plan: Any) -> OrderEntry:
 
 
 def terminated() -> OrderEntry:
-    entry = completed(replace(PLAN, terminate_after=1.0))
-    entry.outcome, entry.terminated = None, True
+    entry = completed(replace(PLAN, meddling=(1.0, Meddling.TERMINATE)))
+    entry.outcome, entry.meddled = None, True
     return entry
 
 
@@ -277,6 +278,33 @@ def test_a_saga_without_an_end_is_told_unless_it_waits_for_a_person_and_says_why
 )
 def test_a_view_that_differs_from_its_replay_is_told(served: list[dict[str, int]], said: str) -> None:
     assert f"t: {said}" in check_views({"t": served}, {"t": [{"a": 1}, {"a": 2}]})
+
+
+def test_goods_low_that_nobody_has_ordered_are_told() -> None:
+    # given
+    levels = [level.model_copy(update={"on_hand": 19}) for level in shelves() if level.sku == "LOW-0"]
+
+    # then
+    assert "LOW-0: 19 pieces are too few, and nobody has ordered more" in check_stock(book(), [], levels)
+
+
+TRANSFERS = Habit(1, PaymentMethod(kind="transfer", token=TestCard.TRANSFER), completes=True)
+
+
+@pytest.mark.parametrize(
+    ("entry", "leases", "holds"),
+    [
+        (completed(replace(PLAN, habit=TRANSFERS)), {"o1": 1}, True),
+        (completed(replace(PLAN, habit=TRANSFERS)), {"o1": 2}, False),
+        (completed(replace(PLAN, habit=TRANSFERS)), {}, False),
+        (completed(), {}, True),
+        (completed(), {"o1": 1}, False),
+        (cancelled("OutOfStock", habit=TRANSFERS), {}, True),
+        (completed(), {"o9": 1}, False),
+    ],
+)
+def test_leases_that_are_too_many_or_too_few_are_told(entry: OrderEntry, leases: dict[str, int], holds: bool) -> None:
+    assert (check_leases(book(entry), leases) == []) is holds
 
 
 def test_a_table_that_is_not_served_at_all_is_told() -> None:

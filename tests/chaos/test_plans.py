@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chaos.faults import Kind, make_faults
+from chaos.meddling import Meddling
 from chaos.orders import HABITS, make_errands, make_orders
 from chaos.storm import INJECTORS
 
@@ -24,7 +25,7 @@ def test_every_way_to_pay_and_whatever_else_customers_do_is_among_three_hundred_
     # then
     assert {HABITS.index(order.habit) for order in orders} == set(range(len(HABITS)))
     assert any(order.cancel_after is not None for order in orders)
-    assert any(order.terminate_after is not None for order in orders)
+    assert {order.meddling[1] for order in orders if order.meddling is not None} == set(Meddling)
     assert any(order.copies > 1 for order in orders)
     assert any(order.may_run_out for order in orders)
     assert any(order.never_there for order in orders)
