@@ -24,6 +24,7 @@ class RefundEntry:
         amounts: what each copy of the request was told that the customer gets, in minor units.
         outcome: what its end was said to be.
         refused: it was refused at once, by this rule.
+        terminated: somebody ended its workflow in the server.
     """
 
     refund_id: str
@@ -31,6 +32,7 @@ class RefundEntry:
     amounts: list[int] = field(default_factory=list)
     outcome: RefundOutcome | None = None
     refused: str | None = None
+    terminated: bool = False
 
 
 @dataclass

@@ -11,14 +11,14 @@ from typing import TypeVar
 from psycopg import OperationalError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
-from temporalio.client import RPCError
+from temporalio.client import RPCError, WorkflowUpdateRPCTimeoutOrCancelledError
 
 from activities.sandbox_gateway import SandboxGateway
 from amends import Refused
 from amends.database import open_pool
 from amends.errors import NoAnswer, SagaError, ServerFailed, Stale
 from chaos.client_book import ClientBook, OrderEntry, PriceEntry, RefundEntry, RestockEntry
-from chaos.meddling import meddle
+from chaos.meddling import meddle, terminate
 from chaos.orders import Errand, OrderPlan, Return, first_commands
 from chaos.supplying import supply
 from chaos.timeline import Timeline
@@ -37,7 +37,18 @@ PAUSE = 0.5
 PATIENCE = 20.0
 """Seconds that a client waits for one answer that has no limit of its own, before it asks again."""
 
-AWAY = (RPCError, NoAnswer, Stale, ServerFailed, DBAPIError, PoolExhausted, OperationalError, OSError, TimeoutError)
+AWAY = (
+    RPCError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,  # what an update makes of our patience's end
+    NoAnswer,
+    Stale,
+    ServerFailed,
+    DBAPIError,
+    PoolExhausted,
+    OperationalError,
+    OSError,
+    TimeoutError,
+)
 """What a client may meet while something is away; its request ids make asking again harmless."""
 
 
@@ -56,6 +67,7 @@ class Clients:
         self._shop, self._database_url, self._book, self._timeline = shop, database_url, book, timeline
         self._limit = limit
         self.ended = 0
+        self._under_way: dict[str, str] = {}
 
     async def fill_the_shop(self, seed: int) -> None:
         """Products, stock, customers."""
@@ -67,18 +79,28 @@ class Clients:
         """One customer's order, from the first click to the last return."""
         await self._until(plan.at)
         entry = self._book.orders[plan.order_id] = OrderEntry(plan)
+        self._under_way[plan.order_id] = "places"
         try:
             await self._place(entry)
+            self._under_way[plan.order_id] = "meddles"
             await self._meddle(entry)
-            with suppress(SagaError):
-                await self._end(entry)
+            self._under_way[plan.order_id] = "waits for the end"
+            await self._end(entry)
             if entry.outcome is not None and entry.outcome.status == "completed":
+                self._under_way[plan.order_id] = "returns"
                 for number, each in enumerate(plan.returns):
                     await self._return(entry, number, each)
         except Exception as error:
             entry.trouble.append(f"{type(error).__name__}: {error}")
             self._timeline.note(entry.order_id, f"its client met {type(error).__name__}: {error}")
-        self.ended += 1
+        finally:
+            self.ended += 1
+            self._under_way.pop(plan.order_id)
+
+    def waiting(self, errands_done: bool) -> list[str]:
+        """Who still waits for an answer."""
+        who = [f"{id}: {what}" for id, what in self._under_way.items()]
+        return who if errands_done else [*who, "the shop's people"]
 
     async def supply(self) -> None:
         """What runs low is delivered, for ever."""
@@ -171,8 +193,17 @@ class Clients:
             await asyncio.gather(*(ask() for _ in range(plan.copies)))
         except Refused as refused:
             refund.refused = refused.name
-        else:
+            return
+        if plan.terminate_after is not None:
+            await asyncio.sleep(plan.terminate_after)
+            refund.terminated = True
+            self._timeline.note(refund.refund_id, "terminated")
+            await self._insist(lambda: terminate(self._shop.client.temporal, f"refund-{refund.refund_id}"))
+        try:
             refund.outcome = await self._insist(lambda: self._shop.refund_result(refund.refund_id), patient=True)
+        except SagaError:
+            if not refund.terminated:
+                raise
 
     async def _insist(self, call: Callable[[], Awaitable[T]], *, patient: bool = False) -> T:
         """Ask until there is an answer, yes or no; a patient one knows that it may take long."""
@@ -182,7 +213,7 @@ class Clients:
                     return await call()
             except AWAY as error:
                 if not patient or not isinstance(error, TimeoutError):
-                    self._book.errors[type(error).__name__] += 1
+                    self._book.errors[f"{type(error).__module__.split('.')[0]}.{type(error).__name__}"] += 1
                 if monotonic() > self._limit:
                     raise ServerFailed(f"Still no answer after the storm: {error!r}") from error
                 await asyncio.sleep(PAUSE)

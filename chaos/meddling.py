@@ -13,8 +13,9 @@ from temporalio.client import Client, RPCError
 from temporalio.service import RPCStatusCode
 
 from amends.compensation import compensation_id
+from amends.sweep import start_sweep
 
-__all__ = ["REASONS", "Meddling", "meddle"]
+__all__ = ["REASONS", "Meddling", "meddle", "terminate"]
 
 
 class Meddling(StrEnum):
@@ -34,12 +35,17 @@ class Meddling(StrEnum):
 
 REASONS: Mapping[Meddling, frozenset[str]] = {
     Meddling.TERMINATE: frozenset({"terminated"}),
-    Meddling.TERMINATE_PAYMENT: frozenset({"terminated", "ended_from_outside"}),
+    Meddling.TERMINATE_PAYMENT: frozenset({"failed"}),
     Meddling.TERMINATE_TWICE: frozenset({"terminated"}),
     Meddling.CANCEL: frozenset({"cancelled_by_operator"}),
     Meddling.RESET: frozenset(),
 }
 """Why an order may end otherwise than completed after that."""
+
+
+async def terminate(temporal: Client, workflow_id: str) -> bool:
+    """Terminate a workflow; returns and raises as `meddle`."""
+    return await _done(_terminate(temporal, workflow_id))
 
 
 async def meddle(temporal: Client, order_id: str, what: Meddling) -> bool:
@@ -56,8 +62,12 @@ async def meddle(temporal: Client, order_id: str, what: Meddling) -> bool:
     Raises:
         RPCError: the server is away; it may be done, or not.
     """
+    return await _done(_DEEDS[what](temporal, f"order-{order_id}"))
+
+
+async def _done(deed: Awaitable[None]) -> bool:
     try:
-        await _DEEDS[what](temporal, f"order-{order_id}")
+        await deed
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             return False
@@ -76,6 +86,8 @@ async def _terminate_payment(temporal: Client, id: str) -> None:
 async def _terminate_twice(temporal: Client, id: str) -> None:
     with suppress(RPCError):  # it has ended by itself, or was terminated by the attempt before this one
         await _terminate(temporal, id)
+    queue = (await temporal.get_workflow_handle(id).describe()).task_queue
+    await start_sweep(temporal, queue)
     await _terminate(temporal, compensation_id(id))
 
 

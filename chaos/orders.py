@@ -110,11 +110,13 @@ class Return:
         pieces: of the first line; None for everything the customer still has.
         restock: whether the goods can be sold again.
         copies: how often it is asked for, at the same time.
+        terminate_after: seconds after which somebody terminates it in the server; None: nobody does.
     """
 
     pieces: int | None
     restock: bool
     copies: int
+    terminate_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,8 @@ def _returns(dice: random.Random) -> Iterator[Return]:
     if dice.random() < 0.25:
         yield Return(pieces=1, restock=dice.random() < 0.7, copies=dice.choice((1, 1, 2)))
         if dice.random() < 0.5:
-            yield Return(pieces=None, restock=dice.random() < 0.7, copies=1)
+            terminate_after = dice.uniform(0, 1) if dice.random() < 0.3 else None
+            yield Return(pieces=None, restock=dice.random() < 0.7, copies=1, terminate_after=terminate_after)
 
 
 def _customer(seed: int, number: int) -> str:

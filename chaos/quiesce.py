@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -22,6 +22,8 @@ from workflows.lease import ReservationLease
 __all__ = ["OpenSaga", "ParkedSaga", "leases", "open_sagas", "parked_sagas", "quiesce"]
 
 LOOK_SECONDS = 1.0
+TELL_SECONDS = 20.0
+SHOWN = 5
 CALM_LOOKS = 3
 """So often in a row nothing may be left to do."""
 
@@ -50,13 +52,13 @@ class ParkedSaga:
     why: tuple[str, ...]
 
 
-async def quiesce(arena: Arena, shop: Shop, clients_done: Callable[[], bool], seconds: float) -> float | None:
+async def quiesce(arena: Arena, shop: Shop, waiting: Callable[[], Sequence[str]], seconds: float) -> float | None:
     """End all faults and wait until nothing is under way any more and the views have caught up.
 
     Args:
         arena: where.
         shop: asks.
-        clients_done: whether every client has got its answer.
+        waiting: the clients that have no answer yet.
         seconds: how long to wait at most.
 
     Returns:
@@ -66,15 +68,19 @@ async def quiesce(arena: Arena, shop: Shop, clients_done: Callable[[], bool], se
     for link in arena.links:
         link.restore()
     await arena.wait_for_workers()
-    calm = 0
+    calm, told = 0, begun
     while calm < CALM_LOOKS:
+        try:
+            left = await _left(shop, waiting)
+        except Exception as error:  # the last connections are being made anew
+            left = [f"{type(error).__name__}: {error}"]
+        calm = 0 if left else calm + 1
+        if left and monotonic() - told > TELL_SECONDS:
+            told = monotonic()
+            arena.timeline.note("not at rest", f"{len(left)}: {'; '.join(left[:SHOWN])}")
         if monotonic() - begun > seconds:
             return None
-        with suppress(Exception):  # the last connections are being made anew
-            calm = calm + 1 if await _nothing_left(shop, clients_done) else 0
         await asyncio.sleep(LOOK_SECONDS)
-    head = await shop.client.reader.head()
-    await shop.require(head, max(5.0, seconds - (monotonic() - begun)))
     return monotonic() - begun
 
 
@@ -105,12 +111,12 @@ async def parked_sagas(temporal: Client, sagas: list[OpenSaga]) -> list[ParkedSa
     return parked
 
 
-async def _nothing_left(shop: Shop, clients_done: Callable[[], bool]) -> bool:
-    """Sweep, and see whether there was anything to sweep, is anything open, does anybody still wait."""
+async def _left(shop: Shop, waiting: Callable[[], Sequence[str]]) -> list[str]:
+    """What there was to sweep, what is open, who still waits, which views are behind."""
     temporal = shop.client.temporal
-    swept: Awaitable[list[str]] = Operator(temporal, QUEUE).sweep()
     async with asyncio.timeout(30):
-        if await swept:
-            return False
-        open_ones = [saga for saga in await open_sagas(temporal) if saga.status != "NeedsAttention"]
-    return not open_ones and clients_done()
+        swept = [f"{id} swept" for id in await Operator(temporal, QUEUE).sweep()]
+        sagas = [saga for saga in await open_sagas(temporal) if saga.status != "NeedsAttention"]
+        freshness = await shop.at_least(await shop.client.reader.head(), 1.0)
+    behind = [] if freshness.fresh else [f"{freshness.projection} at {freshness.position}"]
+    return [*swept, *(f"{saga.workflow_id} {saga.status}" for saga in sagas), *behind, *waiting()]

@@ -132,7 +132,7 @@ async def _storm(wanted: Wanted, arena: Arena, shop: Shop, outcome: Outcome, pro
         outcome.effective = await rage(arena, outcome.faults)
         await asyncio.sleep(max(0.0, storm - timeline.now))
         timeline.note("everything", "the storm is over")
-        outcome.settled = await quiesce(arena, shop, lambda: all(task.done() for task in working), settle)
+        outcome.settled = await quiesce(arena, shop, lambda: clients.waiting(working[-1].done()), settle)
         how = "did not come to rest" if outcome.settled is None else f"at rest after {outcome.settled:.1f} s"
         timeline.note("everything", how)
     finally:

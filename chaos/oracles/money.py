@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chaos.client_book import ClientBook, OrderEntry
-from chaos.oracles.verdicts import by_payment, is_completed
+from chaos.oracles.verdicts import by_payment, is_completed, refunds
 from chaos.reading import Charge
 
 __all__ = ["check_money"]
@@ -51,16 +51,10 @@ def _order(book: ClientBook, entry: OrderEntry, charges: Sequence[Charge]) -> It
     totals = book.possible_totals(entry)
     if taken[0].amount not in totals:
         yield f"{taken[0].amount} were taken, though only {sorted(totals)} can have been agreed"
-    promised = _given_back(entry)
+    promised = sum(amount for _, amount in refunds(entry, charges))
     if refunded != promised:
         yield f"{refunded} were given back, {promised} were promised for what came back"
 
 
 def _kept(charge: Charge) -> bool:
     return charge.amount != charge.refunded
-
-
-def _given_back(entry: OrderEntry) -> int:
-    """What clients were told of finished returns, in minor units."""
-    outcomes = [refund.outcome for refund in entry.refunds if refund.outcome is not None]
-    return sum(each.amount.amount for each in outcomes if each.amount is not None)

@@ -47,7 +47,7 @@ def _told(entry: OrderEntry) -> Iterator[str]:
     for refund in entry.refunds:
         if len(set(refund.amounts)) > 1:
             yield f"the same return was answered differently: {refund.amounts}"
-        if refund.outcome is None and refund.refused is None and not entry.trouble:
+        if refund.outcome is None and refund.refused is None and not refund.terminated and not entry.trouble:
             yield f"the return {refund.refund_id} has no end"
     outcome = entry.outcome
     if outcome is None:

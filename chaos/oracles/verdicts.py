@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from chaos.client_book import ClientBook, OrderEntry
+from chaos.client_book import ClientBook, OrderEntry, RefundEntry
 from chaos.reading import Charge
 
-__all__ = ["by_payment", "is_completed", "net", "returned"]
+__all__ = ["by_payment", "is_completed", "net", "refunds", "returned"]
 
 
 def by_payment(ledger: Iterable[Charge]) -> dict[str, list[Charge]]:
@@ -30,16 +30,27 @@ def is_completed(entry: OrderEntry, charges: Sequence[Charge]) -> bool:
     return net(charges) > 0
 
 
+def refunds(entry: OrderEntry, charges: Iterable[Charge]) -> list[tuple[RefundEntry, int]]:
+    """Returns that went through, with what was given back: as told; of a terminated one, as the ledger has it."""
+    told = [
+        (refund, refund.outcome.amount.amount)
+        for refund in entry.refunds
+        if refund.outcome is not None and refund.outcome.amount is not None
+    ]
+    given = sum(charge.refunded for charge in charges if charge.status == "charged")
+    for refund in entry.refunds:
+        if refund.terminated and refund.outcome is None and given > sum(amount for _, amount in told):
+            told.append((refund, refund.amounts[0]))
+    return told
+
+
 def returned(book: ClientBook, payments: Mapping[str, Sequence[Charge]]) -> dict[str, int]:
     """Pieces of each product that have come back and can be sold again."""
     back: dict[str, int] = {}
     for entry in book.accepted():
-        if not is_completed(entry, payments.get(entry.order_id, ())):
-            continue
+        charges = payments.get(entry.order_id, ())
         left = {line.sku: line.quantity for line in entry.plan.lines}
-        for refund in entry.refunds:
-            if refund.outcome is None or refund.outcome.status != "refunded":
-                continue
+        for refund, _ in refunds(entry, charges) if is_completed(entry, charges) else ():
             first = entry.plan.lines[0].sku
             came = dict(left) if refund.plan.pieces is None else {first: refund.plan.pieces}
             for sku, pieces in came.items():
