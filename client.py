@@ -46,6 +46,9 @@ __all__ = ["OrderRefund", "PaymentNotAwaited", "PlacedOrder", "Shop", "TooLate",
 
 T = TypeVar("T")
 
+CANCELLATION = "cancel"
+"""The update that cancels an order: one for each, so that asking again gets the first answer."""
+
 FRESH_WITHIN = 15.0
 """Seconds that a read of this client waits for what the client itself has written."""
 
@@ -178,19 +181,24 @@ class Shop:
         return outcome
 
     async def cancel(self, order_id: str) -> None:
-        """Cancel an order in the customer's name; `result` tells when all is undone.
+        """Cancel an order in the customer's name; `result` tells when all is undone. Told twice, it counts once.
 
         Raises:
             TooLate: it is completed or as good as, or has ended already.
             UnknownOrder: there is none.
+            NoAnswer: no worker has answered in time; it may still be cancelled, ask again.
         """
         handle = self.client.temporal.get_workflow_handle_for(PlaceOrder.run, _workflow_id(order_id))
+        answer_seconds = timedelta(seconds=self.client.settings.answer_seconds)
         try:
-            await handle.execute_update(PlaceOrder.cancel)
+            await handle.execute_update(PlaceOrder.cancel, id=CANCELLATION, rpc_timeout=answer_seconds)
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise NoAnswer(f"No answer about the cancellation of {order_id}; ask again") from error
         except WorkflowUpdateFailedError as error:
             raise TooLate(order_id=order_id) from error
         except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND and "completed" in error.message:
+            # not found says so of an order that has ended too, before or while this was on its way
+            if error.status == RPCStatusCode.NOT_FOUND and await self._exists(_workflow_id(order_id)):
                 raise TooLate(order_id=order_id) from error
             raise _unknown(error, order_id) from error
 
@@ -312,7 +320,7 @@ class Shop:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            if "completed" in error.message:
+            if await self._exists(workflow_of(replenishment_id)):
                 raise ReplenishmentEnded(replenishment_id=replenishment_id, told=quantity) from error
             raise UnknownReplenishment(replenishment_id=replenishment_id) from error
         self.client.saw(position)
@@ -391,13 +399,14 @@ class Shop:
             head = await self.client.reader.head()
             await self.require(max(head, self.client.seen), projections=[directory.directory.name])
             problems = await directory.problems_of_order(ask, request.customer_id, request.lines)
-        if problems and not await self._is_placed(request.order_id):
+        # a repeat of an order that is placed gets the first answer, whatever has changed since
+        if problems and not await self._exists(_workflow_id(request.order_id)):
             raise InvalidInput(problems)
 
-    async def _is_placed(self, order_id: str) -> bool:
-        """Whether there is such an order already; a repeat of it gets the first answer, whatever has changed since."""
+    async def _exists(self, workflow_id: str) -> bool:
+        """Whether there is such a workflow, or was."""
         try:
-            await self.client.temporal.get_workflow_handle(_workflow_id(order_id)).describe()
+            await self.client.temporal.get_workflow_handle(workflow_id).describe()
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return False

@@ -51,6 +51,9 @@ class ListedSaga:
         return self.status in FINAL
 
 
+_ENDED = ("already completed", "closing workflow")
+"""How Temporal says of a workflow it did not find that it has ended: before a request, or while that was on its way."""
+
 _UNANSWERED = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.FAILED_PRECONDITION)
 
 
@@ -140,7 +143,8 @@ class Operator:
 
     def _failure(self, error: RPCError, saga_id: str) -> Exception:
         if error.status == RPCStatusCode.NOT_FOUND:
-            return SagaEnded(saga=saga_id) if "completed" in error.message else UnknownSaga(saga=saga_id)
+            ended = any(words in error.message for words in _ENDED)
+            return SagaEnded(saga=saga_id) if ended else UnknownSaga(saga=saga_id)
         if error.status in (
             RPCStatusCode.DEADLINE_EXCEEDED,
             RPCStatusCode.CANCELLED,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from uuid import uuid4
+
 import pytest
 
 from amends.errors import InvalidInput, NotParked, PastCancelling, SagaEnded, UnknownSaga
@@ -76,6 +79,17 @@ async def test_given_a_saga_that_has_ended_when_repaired_then_it_is_refused(trip
     handle = await ended_well(trips)
     with pytest.raises(SagaEnded):
         await operator(trips).repair(handle.id, request_)
+
+
+async def test_given_a_saga_that_ends_while_a_repair_is_on_its_way_then_it_is_refused(trips: Trips) -> None:
+    id = f"trip-{uuid4().hex[:12]}"
+    handle: Handle = await trips.client.start_workflow("Travel", id=id, task_queue="nobody works here")
+    repairing = asyncio.create_task(operator(trips).repair(id, Cancel(**WHO)))
+    for _ in range(20):  # the server takes a connection's requests in turn, so that it has the repair by then
+        await handle.describe()
+    await handle.terminate()
+    with pytest.raises(SagaEnded):
+        await repairing
 
 
 async def test_given_no_such_saga_when_asked_for_or_repaired_then_it_is_refused(trips: Trips) -> None:

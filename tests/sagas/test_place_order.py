@@ -20,7 +20,7 @@ from amends import InvalidInput, Money
 from amends.client import Client
 from amends.connect import connect
 from amends.embedded import EmbeddedTemporal
-from amends.errors import CommandIdReused
+from amends.errors import CommandIdReused, NoAnswer
 from amends.policies import CALL
 from amends.projection_workflow import start_projections
 from amends.settings import Settings
@@ -36,7 +36,7 @@ from tests.sagas.given import replays, rows, saga_status, until
 from tests.sagas.shopping import ON_THE_SHELF, Market, card, name, new_database, transfer
 from workflows import payment
 from workflows.payment import PaymentMethod
-from workflows.place_order import OrderOutcome, OrderRequest
+from workflows.place_order import OrderOutcome, OrderRequest, PlaceOrder
 
 Mount = Literal["as_written", "inline", "child"]
 
@@ -190,6 +190,43 @@ async def test_given_a_pending_transfer_when_cancelled_then_it_is_void(market: M
     else:
         await market.saga(placed.order_id).cancel()
     await ended(market, placed.order_id, "cancelled", by, NOT_TRANSFERRED, paid=False, charges=1)
+
+
+async def test_given_no_worker_when_cancelled_then_its_customer_knows_that_nobody_has_answered(market: Market) -> None:
+    order_id, client = name("order"), market.shop.client
+    request = OrderRequest(order_id=order_id, customer_id="c", lines=tuple(await market.lines(1)), payment=card())
+    saga = await client.temporal.start_workflow(
+        PlaceOrder.run, request, id=f"order-{order_id}", task_queue=name("nobody")
+    )
+    settings = client.settings.model_copy(update={"answer_seconds": 0.3})
+    impatient = Shop(Client(client.temporal, client.reader, settings, "customer"))
+    with pytest.raises(NoAnswer):
+        await impatient.cancel(order_id)
+    await saga.terminate()
+
+
+async def test_given_an_order_that_ends_while_its_cancellation_is_on_its_way_then_too_late(market: Market) -> None:
+    order_id, temporal = name("order"), market.shop.client.temporal
+    request = OrderRequest(order_id=order_id, customer_id="c", lines=tuple(await market.lines(1)), payment=card())
+    saga = await temporal.start_workflow(PlaceOrder.run, request, id=f"order-{order_id}", task_queue=name("nobody"))
+    cancelling = asyncio.create_task(market.shop.cancel(order_id))
+    for _ in range(20):  # the server takes a connection's requests in turn, so that it has the cancellation by then
+        await saga.describe()
+    await saga.terminate()
+    with pytest.raises(TooLate):
+        await cancelling
+
+
+async def test_given_a_cancelled_order_when_its_cancellation_is_told_again_then_that_is_no_refusal(
+    market: Market,
+) -> None:
+    placed = await market.place(transfer("tok_transfer_never"))
+    await until("the charge", lambda: market.charging(placed.order_id))
+    await market.shop.cancel(placed.order_id)
+    await market.shop.cancel(placed.order_id)
+    await placed.result()
+    await market.shop.cancel(placed.order_id)
+    await ended(market, placed.order_id, "cancelled", "cancelled_by_customer", NOT_TRANSFERRED, paid=False, charges=1)
 
 
 @pytest.mark.parametrize("by", ["cancelled_by_customer", "cancelled_by_operator"])

@@ -273,6 +273,18 @@ async def test_given_no_worker_when_a_delivery_is_told_then_its_teller_knows_tha
     await saga.terminate()
 
 
+async def test_given_a_replenishment_that_ends_while_its_delivery_is_told_then_that_is_said(room: Stockroom) -> None:
+    id, temporal = name("replenishment"), room.shop.client.temporal
+    request = ReplenishRequest(replenishment_id=id, sku=name("sku"), quantity=50)
+    saga = await temporal.start_workflow(Replenish.run, request, id=workflow_of(id), task_queue=name("nobody"))
+    telling = asyncio.create_task(room.shop.delivery_arrived(id, 50))
+    for _ in range(20):  # the server takes a connection's requests in turn, so that it has been told by then
+        await saga.describe()
+    await saga.terminate()
+    with pytest.raises(ReplenishmentEnded):
+        await telling
+
+
 # A difficult supplier
 
 
