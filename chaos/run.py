@@ -69,6 +69,7 @@ class Outcome:
         book: of the clients.
         parked: sagas that wait for a person.
         settled: seconds from the storm's end until nothing was under way; None: it did not come to that.
+        waiting: clients that had no answer then.
         seconds: all of the run.
     """
 
@@ -80,6 +81,7 @@ class Outcome:
     book: ClientBook = field(default_factory=ClientBook)
     parked: list[ParkedSaga] = field(default_factory=list)
     settled: float | None = None
+    waiting: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -108,6 +110,9 @@ async def run(wanted: Wanted, progress: Progress) -> Outcome:
             shop = await stack.enter_async_context(await Shop.connect(arena.settings, actor="chaos"))
             await _storm(wanted, arena, shop, outcome, progress)
             await _judge(arena, shop, outcome, progress)
+            for oracle, promises in outcome.broken.items():
+                for promise in promises:
+                    timeline.note(f"BROKEN: {oracle}", promise)
     finally:
         unmount(wanted.home.resolve())
     outcome.seconds = monotonic() - begun
@@ -135,6 +140,7 @@ async def _storm(wanted: Wanted, arena: Arena, shop: Shop, outcome: Outcome, pro
         outcome.settled = await quiesce(arena, shop, lambda: clients.waiting(working[-1].done()), settle)
         how = "did not come to rest" if outcome.settled is None else f"at rest after {outcome.settled:.1f} s"
         timeline.note("everything", how)
+        outcome.waiting = clients.waiting(working[-1].done())
     finally:
         for task in (*working, supplying):
             task.cancel()
@@ -151,6 +157,10 @@ async def _judge(arena: Arena, shop: Shop, outcome: Outcome, progress: Progress)
     ledger, history, levels = await read_ledger(url), await read_history(url), await read_levels(url)
     left = await open_sagas(temporal)
     outcome.parked = await parked_sagas(temporal, left)
+    if outcome.settled is None:  # books of sagas that are under way can't balance
+        still = check_sagas(left, outcome.parked) + [f"{who} has no answer" for who in outcome.waiting]
+        outcome.broken["sagas"] = [f"nothing has come to rest in {outcome.wanted.settle_minutes:g} min", *still]
+        return
     progress.doing("projecting the log anew")
     found: Mapping[str, list[str]] = {
         "money": check_money(outcome.book, ledger),
@@ -161,6 +171,3 @@ async def _judge(arena: Arena, shop: Shop, outcome: Outcome, progress: Progress)
         "views": check_views(await served(url, app), await replayed(url, app)),
     }
     outcome.broken.update(found)
-    for oracle, promises in found.items():
-        for promise in promises:
-            outcome.timeline.note(f"BROKEN: {oracle}", promise)
