@@ -32,7 +32,8 @@ def main(
     """Place orders while workers, servers and connections are torn down, then check that every promise held."""
     seed = random.randrange(10**6) if seed is None else seed
     configure_logs(Settings(log_level="error"))
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # servers are away all the time here
+    for noisy in ("psycopg.pool", "asyncio"):  # servers are away all the time here
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     console = Console()
     wanted = Wanted(seed, minutes, orders, settle_minutes, home or Settings().home / "chaos" / f"seed-{seed}")
     console.print(f"Seed {seed}: {orders} orders in {minutes:g} min; Ctrl-C ends it.", highlight=False)

@@ -26,17 +26,17 @@ async def _chaos(home: Path, *arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(360)  # 75 s on a machine of its own
 async def test_a_short_storm_breaks_no_promise(tmp_path: Path) -> None:
     # given
-    process = await _chaos(tmp_path, "--minutes", "0.6", "--orders", "60", "--settle-minutes", "2")
+    process = await _chaos(tmp_path, "--minutes", "0.5", "--orders", "50", "--settle-minutes", "4")
 
     # when
     said = (await process.communicate())[0].decode()
 
     # then
     assert process.returncode == 0, said
-    assert said.rstrip().splitlines()[-1].startswith(f"✔ seed {SEED}: every promise held (60 orders, "), said
+    assert said.rstrip().splitlines()[-1].startswith(f"✔ seed {SEED}: every promise held (50 orders, "), said
     assert "the storm is over" in (tmp_path / "timeline.txt").read_text()
 
 
