@@ -47,7 +47,7 @@ WORKER_SETTINGS = {
 }
 """A small pool, so that a few waiting statements fill it."""
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 20.0
 """How long a client waits before it asks again."""
 
 

@@ -31,10 +31,10 @@ __all__ = ["Clients"]
 
 T = TypeVar("T")
 
-PAUSE = 0.5
-"""Seconds before a client asks again."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+"""Seconds before a client asks again; the pause doubles, for a server that has fallen behind is not helped by more."""
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds that a client waits for one answer that has no limit of its own, before it asks again."""
 
 AWAY = (
@@ -207,6 +207,7 @@ class Clients:
 
     async def _insist(self, call: Callable[[], Awaitable[T]], *, patient: bool = False) -> T:
         """Ask until there is an answer, yes or no; a patient one knows that it may take long."""
+        pause = FIRST_PAUSE
         while True:
             try:
                 async with asyncio.timeout(PATIENCE):
@@ -216,7 +217,8 @@ class Clients:
                     self._book.errors[f"{type(error).__module__.split('.')[0]}.{type(error).__name__}"] += 1
                 if monotonic() > self._limit:
                     raise ServerFailed(f"Still no answer after the storm: {error!r}") from error
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _until(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self._timeline.now))
