@@ -1,4 +1,4 @@
-"""`python -m chaos --seed 7 --minutes 3 --orders 300`: exit 0 when every promise held, 1 when one broke."""
+"""`python -m chaos --seed 7 --minutes 3 --orders 300`: exits 0 when every promise held, 1 when one broke, else 2."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from amends.errors import AmendsError
 from amends.leaving import leave
 from amends.logs import configure_logs
 from amends.settings import Settings
@@ -43,9 +44,19 @@ def main(
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print(f"Ended; nothing runs any more. Seed {seed}.", highlight=False)
         leave(130)
+    except (AmendsError, ExceptionGroup) as error:
+        console.print((wanted.home / "timeline.txt").read_text(), highlight=False, markup=False, soft_wrap=True)
+        console.print_exception()
+        console.print(f"✘ seed {seed}: the run broke off: {told(error)}", style="red", highlight=False, soft_wrap=True)
+        leave(2)
     show(outcome, console)
     console.print(verdict(outcome), style="green" if outcome.held else "red", highlight=False, soft_wrap=True)
     leave(0 if outcome.held else 1)
+
+
+def told(error: BaseException) -> str:
+    """The first of the errors that ended a run."""
+    return told(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else str(error)
 
 
 async def _until_told(wanted: Wanted, progress: Progress) -> Outcome:

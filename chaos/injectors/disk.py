@@ -15,9 +15,10 @@ import psycopg
 from chaos.arena import Arena
 from chaos.faults import Fault
 
-__all__ = ["disk_full", "small_disk"]
+__all__ = ["disk_full", "fail_writes", "let_writes", "small_disk", "unmount"]
 
 SIZE_MB = 256
+PAUSE = 0.5
 FOLDER = "small-disk"
 BALLAST = "ballast"
 CHUNK, PAGE = 1 << 20, 1 << 12
@@ -56,7 +57,7 @@ async def small_disk(arena: Arena) -> AsyncIterator[None]:
             owner = (arena.folder / "postgres").stat()
             os.chown(folder, owner.st_uid, owner.st_gid)
             folder.chmod(0o700)
-            async with await _connect(arena) as connection:
+            async with await _connect(arena.postgres.url) as connection:
                 for statement in (TABLESPACE.format(folder), *MOVES):
                     await connection.execute(statement.encode())
         how = f"a file system of {SIZE_MB} MB holds the event log" if mounted else "writes fail by a trigger"
@@ -83,22 +84,29 @@ async def disk_full(arena: Arena, fault: Fault) -> None:
         finally:
             (folder / BALLAST).unlink(missing_ok=True)
         return
-    async with await _connect(arena) as connection:
-        await connection.execute(FAIL)
+    await fail_writes(arena.postgres.url)
     try:
         await asyncio.sleep(fault.seconds)
     finally:
-        await _mend(arena)
+        while True:
+            if await let_writes(arena.postgres.url):
+                break
+            await asyncio.sleep(PAUSE)  # the server may just be away
 
 
-async def _mend(arena: Arena) -> None:
-    """Insist on it: the server may just be away."""
-    while True:
-        with suppress(psycopg.Error):
-            async with await _connect(arena) as connection:
-                await connection.execute(MEND)
-                return
-        await asyncio.sleep(0.5)
+async def fail_writes(url: str) -> None:
+    """Let every event that is written fail as on a full disk."""
+    async with await _connect(url) as connection:
+        await connection.execute(FAIL)
+
+
+async def let_writes(url: str) -> bool:
+    """Whether events can be written again."""
+    with suppress(psycopg.Error):
+        async with await _connect(url) as connection:
+            await connection.execute(MEND)
+            return True
+    return False
 
 
 def _mount(folder: Path) -> bool:
@@ -126,7 +134,5 @@ def _fill(ballast: Path) -> int:
     return taken // CHUNK
 
 
-async def _connect(arena: Arena) -> psycopg.AsyncConnection[tuple[object, ...]]:
-    return await psycopg.AsyncConnection.connect(
-        arena.postgres.url, autocommit=True, options="-c lock_timeout=10s", connect_timeout=5
-    )
+async def _connect(url: str) -> psycopg.AsyncConnection[tuple[object, ...]]:
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, options="-c lock_timeout=10s", connect_timeout=5)

@@ -14,6 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from chaos.injectors.clock import Clock
+from chaos.injectors.disk import fail_writes, let_writes
 from chaos.links import ANSWERED, COMMITTING, Link
 
 NOW = "import time; print(time.time(), time.monotonic())"
@@ -111,3 +112,21 @@ async def test_a_link_that_stalls_passes_on_what_it_has_kept_back(kept: str, lin
     # then
     assert not done
     assert await _kept(kept) == 1
+
+
+INSERT = """
+insert into amends.events (stream, version, name, schema_version, data, correlation_id, causation_id, command_id, actor)
+values ('chaos', 1, 'nothing', 1, '{}', '-', '-', '-', '-')
+"""
+
+
+async def test_where_no_disk_can_be_filled_writes_fail_as_on_a_full_one(database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        # when
+        await fail_writes(database_url)
+        with pytest.raises(psycopg.errors.DiskFull):
+            await connection.execute(INSERT)
+        assert await let_writes(database_url)
+
+        # then
+        await connection.execute(INSERT)
