@@ -27,11 +27,16 @@ TABLESPACE = "create tablespace small location '{}'"
 """Where the event log is to lie."""
 
 MOVES = (
-    "alter table amends.events set tablespace small",
-    "alter index amends.events_pkey set tablespace small",
-    "alter table amends.commands set tablespace small",
+    "alter table amends.events set tablespace {}",
+    "alter index amends.events_pkey set tablespace {}",
+    "alter table amends.commands set tablespace {}",
 )
-"""Put on the small disk whatever grows."""
+"""Put somewhere whatever grows."""
+
+SMALL, USUAL = "small", "pg_default"
+
+FORGET = "drop tablespace small"
+"""The small disk goes away."""
 
 FAIL = """
 create or replace function amends.chaos_disk_full() returns trigger language plpgsql as $$
@@ -58,13 +63,25 @@ async def small_disk(arena: Arena) -> AsyncIterator[None]:
             os.chown(folder, owner.st_uid, owner.st_gid)
             folder.chmod(0o700)
             async with await _connect(arena.postgres.url) as connection:
-                for statement in (TABLESPACE.format(folder), *MOVES):
-                    await connection.execute(statement.encode())
+                await connection.execute(TABLESPACE.format(folder).encode())
+                for move in MOVES:
+                    await connection.execute(move.format(SMALL).encode())
         how = f"a file system of {SIZE_MB} MB holds the event log" if mounted else "writes fail by a trigger"
         arena.timeline.note("disk", how)
         yield
     finally:
         (folder / BALLAST).unlink(missing_ok=True)
+        if mounted:
+            await _move_back(arena.postgres.url)
+
+
+async def _move_back(url: str) -> None:
+    """Leave the data whole, for whoever wants to look at what went wrong; as far as the server is there."""
+    with suppress(psycopg.Error):
+        async with await _connect(url) as connection:
+            for move in MOVES:
+                await connection.execute(move.format(USUAL).encode())
+            await connection.execute(FORGET)
 
 
 def unmount(folder: Path) -> None:
@@ -135,4 +152,4 @@ def _fill(ballast: Path) -> int:
 
 
 async def _connect(url: str) -> psycopg.AsyncConnection[tuple[object, ...]]:
-    return await psycopg.AsyncConnection.connect(url, autocommit=True, options="-c lock_timeout=10s", connect_timeout=5)
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, options="-c lock_timeout=3s", connect_timeout=5)
