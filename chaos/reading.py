@@ -25,6 +25,7 @@ __all__ = [
     "read_history",
     "read_ledger",
     "read_levels",
+    "read_runs",
     "replayed",
     "served",
 ]
@@ -41,6 +42,9 @@ HISTORY = "select order_id, status, reason, endings, open_returns, paid, refunde
 
 LEVELS = "select sku, on_hand, reserved, committed from views.inventory_levels order by sku"
 """Stock as people see it."""
+
+RUNS = "select workflow_id, status from views.saga_runs"
+"""Sagas as people see them."""
 
 ROWS = "select to_jsonb(t) from {} t"
 """A whole table."""
@@ -94,6 +98,11 @@ async def read_history(url: str) -> list[HistoryRow]:
 async def read_levels(url: str) -> list[LevelRow]:
     """The stock's view."""
     return [LevelRow(**dict(zip(LevelRow.model_fields, row, strict=True))) for row in await _rows(url, LEVELS)]
+
+
+async def read_runs(url: str) -> dict[str, str]:
+    """The status of each saga in the sagas' view, by its workflow."""
+    return {id: status for id, status in await _rows(url, RUNS)}
 
 
 async def served(url: str, app: App) -> Tables:

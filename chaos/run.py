@@ -15,11 +15,11 @@ from chaos.client_book import ClientBook
 from chaos.faults import Fault, make_faults
 from chaos.injectors.disk import small_disk, unmount
 from chaos.load import Clients
-from chaos.oracles import check_leases, check_money, check_orders, check_sagas, check_stock, check_views
+from chaos.oracles import check_leases, check_money, check_orders, check_runs, check_sagas, check_stock, check_views
 from chaos.orders import make_errands, make_orders
 from chaos.progress import Progress
 from chaos.quiesce import ParkedSaga, leases, open_sagas, parked_sagas, quiesce
-from chaos.reading import read_history, read_ledger, read_levels, replayed, served
+from chaos.reading import read_history, read_ledger, read_levels, read_runs, replayed, served
 from chaos.storm import rage
 from chaos.timeline import Timeline
 from client import Shop
@@ -31,6 +31,7 @@ ORACLES = {
     "stock": "goods went out once, by the load's own count",
     "orders": "every accepted order can be seen, in the one state its client was told",
     "sagas": "every saga has an end, or waits for a person and says why",
+    "runs": "every order's saga can be seen with the end it had",
     "leases": "what was held for a time has one lease, started by an event once",
     "views": "every view equals a fresh replay",
 }
@@ -167,6 +168,7 @@ async def _judge(arena: Arena, shop: Shop, outcome: Outcome, progress: Progress)
         "stock": check_stock(outcome.book, ledger, levels),
         "orders": check_orders(outcome.book, ledger, history),
         "sagas": check_sagas(left, outcome.parked),
+        "runs": check_runs(outcome.book, ledger, await read_runs(url)),
         "leases": check_leases(outcome.book, await leases(temporal)),
         "views": check_views(await served(url, app), await replayed(url, app)),
     }

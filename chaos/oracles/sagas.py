@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from chaos.client_book import ClientBook
+from chaos.oracles.verdicts import by_payment, is_completed
 from chaos.quiesce import OpenSaga, ParkedSaga
+from chaos.reading import Charge
 
-__all__ = ["check_sagas"]
+__all__ = ["check_runs", "check_sagas"]
 
 
 def check_sagas(open_sagas: Sequence[OpenSaga], parked: Sequence[ParkedSaga]) -> list[str]:
@@ -25,3 +28,24 @@ def check_sagas(open_sagas: Sequence[OpenSaga], parked: Sequence[ParkedSaga]) ->
         for saga in open_sagas
         if saga.workflow_id not in waiting
     ]
+
+
+def check_runs(book: ClientBook, ledger: Sequence[Charge], runs: Mapping[str, str]) -> list[str]:
+    """Compare what people see of sagas with what became of their orders.
+
+    Args:
+        book: of the clients.
+        ledger: of the provider; says what became of orders that were terminated.
+        runs: the status of each saga, by its workflow, as `views.saga_runs` shows it.
+
+    Returns:
+        broken promises.
+    """
+    payments = by_payment(ledger)
+    broken = []
+    for entry in book.accepted():
+        expected = "Completed" if is_completed(entry, payments.get(entry.order_id, [])) else "Compensated"
+        seen = runs.get(f"order-{entry.order_id}", "not at all")
+        if seen != expected:
+            broken.append(f"{entry.order_id}: people see its saga {seen}, but it is {expected}")
+    return broken

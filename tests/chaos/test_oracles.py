@@ -11,7 +11,7 @@ from activities.sandbox_gateway import TestCard
 from amends import Money, Position
 from chaos.client_book import ClientBook, OrderEntry, PriceEntry, RefundEntry, RestockEntry
 from chaos.meddling import Meddling
-from chaos.oracles import check_leases, check_money, check_orders, check_sagas, check_stock, check_views
+from chaos.oracles import check_leases, check_money, check_orders, check_runs, check_sagas, check_stock, check_views
 from chaos.orders import HABITS, PRODUCTS, Habit, OrderPlan, Return
 from chaos.quiesce import OpenSaga, ParkedSaga
 from chaos.reading import Charge, HistoryRow, LevelRow
@@ -286,6 +286,25 @@ def test_goods_low_that_nobody_has_ordered_are_told() -> None:
 
     # then
     assert "LOW-0: 19 pieces are too few, and nobody has ordered more" in check_stock(book(), [], levels)
+
+
+@pytest.mark.parametrize(
+    ("entry", "status", "holds"),
+    [
+        (completed(), "Completed", True),
+        (completed(), "Running", False),
+        (completed(), "Compensated", False),
+        (cancelled("OutOfStock"), "Compensated", True),
+        (cancelled("OutOfStock"), "Completed", False),
+        (terminated(), "Completed", True),
+    ],
+)
+def test_a_saga_that_people_see_otherwise_is_told(entry: OrderEntry, status: str, holds: bool) -> None:
+    assert (check_runs(book(entry), [charged()], {"order-o1": status}) == []) is holds
+
+
+def test_a_saga_that_nobody_sees_is_told() -> None:
+    assert check_runs(book(completed()), [charged()], {}) != []
 
 
 TRANSFERS = Habit(1, PaymentMethod(kind="transfer", token=TestCard.TRANSFER), completes=True)
