@@ -102,7 +102,7 @@ async def read_levels(url: str) -> list[LevelRow]:
 
 async def read_runs(url: str) -> dict[str, str]:
     """The status of each saga in the sagas' view, by its workflow."""
-    return {id: status for id, status in await _rows(url, RUNS)}
+    return {row[0]: row[1] for row in await _rows(url, RUNS)}
 
 
 async def served(url: str, app: App) -> Tables:
