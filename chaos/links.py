@@ -15,8 +15,8 @@ CHUNK = 1 << 16
 ANSWERED = (b"appended", b"COMMIT")
 """What PostgreSQL's answer has in it when something has just been committed."""
 
-COMMITTING = (b"COMMIT",)
-"""What a client says that is about to commit."""
+COMMITTING = (b"COMMIT", b'"command_id"')
+"""What a client says that is about to commit, or to append what a command led to, which commits by itself."""
 
 
 class Link:
