@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
@@ -18,6 +19,9 @@ __all__ = ["Cancelling"]
 
 SETTLING = 10
 """Turns of the event loop in which what has ended already is noticed, before the rest is cancelled."""
+
+REMEMBERED = timedelta(milliseconds=1)
+"""A timer ends the workflow task; how long it runs does not matter."""
 
 R = TypeVar("R")
 
@@ -60,6 +64,18 @@ class Cancelling:
             raise
         finally:
             self._run.interruptible.pop(task, None)
+
+    async def remembered(self) -> None:
+        """Wait until the history knows of the cancellation, before anything is undone for it.
+
+        An update is not in the history until the workflow task has ended that it came with. If the worker dies before
+        that, the update is lost, and the saga goes on; what local undos had undone by then would be missing.
+        """
+        if self._run.cancelled is None or self._run.forward_only or workflow.cancellation_reason() is not None:
+            return
+        if self._run.remembering is None:
+            self._run.remembering = asyncio.ensure_future(workflow.sleep(REMEMBERED, summary="turn back"))
+        await to_the_end(self._run.remembering)
 
     async def to_the_end(self, running: Awaitable[R]) -> R:
         """Wait for something; a cancellation goes to the durable steps in it, if there are any."""

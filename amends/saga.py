@@ -117,6 +117,7 @@ class Saga:
         if error is None or not is_failure(error):
             return False  # a bug fails the workflow task, which goes on from here once it is mended
         undone = self._why(error)
+        await self._cancelling.remembered()
         if self._parent is not None:
             await self._undoing.back(self._path, undone.reason)
             return False

@@ -88,6 +88,7 @@ class Run:
         failure: why it turned back.
         turned_back_at: when.
         cancelled: the reason, once somebody wants it stopped.
+        remembering: what waits until the history knows of that.
         forward_only: past its pivot.
         position: of its latest event in the feed.
     """
@@ -111,6 +112,7 @@ class Run:
     failure: SagaUndone | None = None
     turned_back_at: datetime | None = None
     cancelled: str | None = None
+    remembering: asyncio.Future[None] | None = None
     forward_only: bool = False
     position: Position = START
 

@@ -101,6 +101,20 @@ async def test_given_a_wait_when_cancelled_then_all_is_undone_with_the_reason(tr
     assert await rows(trips.url, WHY, f"trip_test-{handle.id}") == [(expected,)]
 
 
+async def test_given_a_cancellation_by_update_then_the_history_knows_of_it_before_anything_is_undone(
+    trips: Trips,
+) -> None:
+    """A workflow task that is lost takes an update with it; what was undone for it would stay undone."""
+    handle = await trips.start(book("hotel"), WAIT, book("car"))
+    await trips.hear(handle)
+    await handle.execute_update("turn_back", "bored")
+    await undone(handle)
+    kinds = [event.WhichOneof("attributes") for event in (await handle.fetch_history()).events]
+    accepted = kinds.index("workflow_execution_update_accepted_event_attributes")
+    first_undo = kinds.index("marker_recorded_event_attributes", accepted)
+    assert "workflow_task_completed_event_attributes" in kinds[accepted:first_undo]
+
+
 @pytest.mark.parametrize("mood", ["hang", "act then hang"])
 @pytest.mark.parametrize("first", ["refused", "turned back"])
 async def test_given_an_undo_under_way_when_cancelled_by_temporal_then_the_undo_finishes(
