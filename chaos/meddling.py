@@ -38,7 +38,8 @@ REASONS: Mapping[Meddling, frozenset[str]] = {
     Meddling.TERMINATE_PAYMENT: frozenset({"failed"}),
     Meddling.TERMINATE_TWICE: frozenset({"terminated"}),
     Meddling.CANCEL: frozenset({"cancelled_by_operator"}),
-    Meddling.RESET: frozenset(),
+    # the run before may have started its payment, which the next one neither takes over nor starts again: it turns back
+    Meddling.RESET: frozenset({"failed"}),
 }
 """Why an order may end otherwise than completed after that."""
 
