@@ -115,9 +115,12 @@ async def _left(shop: Shop, waiting: Callable[[], Sequence[str]]) -> list[str]:
     """What is open, which views are behind, who still waits; and when there is none of that, what there is to sweep."""
     temporal = shop.client.temporal
     async with asyncio.timeout(60):
-        sagas = [saga for saga in await open_sagas(temporal) if saga.status != "NeedsAttention"]
+        found = await open_sagas(temporal)
+        sagas = [saga for saga in found if saga.status != "NeedsAttention"]
+        parked = {saga.workflow_id for saga in found} - {saga.workflow_id for saga in sagas}
+        clients = [who for who in waiting() if f"order-{who.split(':')[0]}" not in parked]
         freshness = await shop.at_least(await shop.client.reader.head(), 1.0)
         behind = [] if freshness.fresh else [f"{freshness.projection} at {freshness.position}"]
-        left = [*(f"{saga.workflow_id} {saga.status}" for saga in sagas), *behind, *waiting()]
+        left = [*(f"{saga.workflow_id} {saga.status}" for saga in sagas), *behind, *clients]
         # a sweep is a workflow itself: none is added to what a busy server still has to do
         return left or [f"{id} swept" for id in await Operator(temporal, QUEUE).sweep()]
