@@ -6,7 +6,7 @@ PEERS := .venv/.peers
 ARGS ?=
 ONLY ?=
 
-.PHONY: install demo up test check bench clean
+.PHONY: install demo up test chaos check bench clean
 
 install: $(READY)
 
@@ -25,6 +25,9 @@ up: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+chaos: $(READY)
+	$(BIN)/python -m chaos $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
