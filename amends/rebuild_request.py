@@ -74,7 +74,7 @@ class RebuildRequest(Who):
         version: that the code must have, at least.
         accept: swap even where the rows differ.
         throttle: events a second, at most.
-        auto: nobody asked for it: the version was raised.
+        auto: nobody asked for it: the version was raised, or the settings changed.
     """
 
     name: str
