@@ -42,7 +42,7 @@ async def insist(run: Run, conduct: Conduct, parking: Parking, title: str, step:
             return await conduct.step(title, partial(conduct.send, title, step, step_id))
         except (Refused, FailureError) as error:
             if isinstance(error, EndedFromOutside) and run.abandoned is None:
-                run.abandoned = Abandon(actor=run.memo.actor, reason="the saga that it is part of was abandoned")
+                run.abandoned = Abandon(actor="saga", reason="the saga that it is part of was abandoned")
             if run.abandoned is not None:
                 raise given_up() from error
             refused, why = isinstance(error, Refused), told(error)
