@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
+from typing import Any, cast
 from uuid import uuid4
 
-from amends import Command, Context
+from amends import Aggregate, Claim, Command, Context, Event, Free
 from amends.database import open_pool
 from amends.handler import CommandHandler
 from amends.store import EventStore
@@ -27,6 +29,14 @@ Row = tuple[str, int, int, int]
 DELIVERED = 1_000_000
 """Pieces of each product that are there from the start."""
 
+BY_HAND = 10_000
+"""Most earlier commands that are sent one by one; more are appended as events."""
+
+AT_ONCE = 500
+"""Events in such an append."""
+
+SHORT, LONG = 100, 100_000
+"""Events of the streams that are compared with one another, whatever the scale."""
 
 WITHOUT_PROTEAN = (
     "its durable event store needs Message DB's schema in the database, which its client message-db-py does not "
@@ -119,13 +129,39 @@ class Ours(Contender[Commands]):
         handler = CommandHandler(self._store, [StockItem])
         for sku in work.skus:
             await _send(handler, ReceiveStock(sku=sku, quantity=DELIVERED))
-        for step in work.earlier():
-            await _send(handler, _command(step))
+        if work.before > BY_HAND:
+            await self._prolong(work)
+            handler = CommandHandler(self._store, [StockItem])
+            if work.warm:
+                await handler.state(StockItem, work.skus[0])
+        else:
+            for step in work.earlier():
+                await _send(handler, _command(step))
         begun = perf_counter()
         async with asyncio.TaskGroup() as group:
             for writer in range(work.writers):
                 group.create_task(self._write(work, writer, handler))
         return Sample(work.units, perf_counter() - begun)
+
+    async def _prolong(self, work: Commands) -> None:
+        """Append what the earlier commands lead to, and send the last two: whoever loads it takes a snapshot."""
+        (sku,) = work.skus
+        receive, steps = ReceiveStock(sku=sku, quantity=1), list(work.earlier())
+        state, version = StockItem().having(on_hand=DELIVERED), 1
+        while steps[2:]:
+            some, steps = steps[: min(AT_ONCE, len(steps) - 2)], steps[min(AT_ONCE, len(steps) - 2) :]
+            decision: list[Event | Claim | Free] = []
+            for step in some:
+                decided = list(cast(Aggregate[Any, Any], state).decide(_command(step)))
+                state = state.replay(item for item in decided if isinstance(item, Event))
+                decision += decided
+            id = uuid4().hex
+            about = Context(command_id=id, actor="bench", correlation_id=id, causation_id=id)
+            stream, now = StockItem.stream_of(receive), datetime.now(UTC)
+            done = await self._store.append(stream, version, receive, about, decision=decision, started_at=now)
+            version = done.version
+        for step in steps:
+            await _send(CommandHandler(self._store, [StockItem]), _command(step))
 
     async def _write(self, work: Commands, writer: int, handler: CommandHandler) -> None:
         for step in work.of(writer):
@@ -155,7 +191,7 @@ async def _send(handler: CommandHandler, command: Command) -> None:
 
 
 def cases(scale: float) -> Sequence[Case[Commands]]:
-    """Short streams, long ones, each cold and warm; and one product that everybody wants."""
+    """Short streams, long ones, each cold and warm; one product that everybody wants; and how level ours stays."""
     products = max(8, round(200 * scale))
     long, each = max(100, round(2_000 * scale)), max(10, 2 * round(100 * scale))
     hot = max(16, 16 * round(100 * scale))
@@ -170,7 +206,17 @@ def cases(scale: float) -> Sequence[Case[Commands]]:
         ),
         "one hot product, 8 writers": partial(Commands, products=1, each=hot, writers=8, warm=True),
     }
-    return [Case(name, make, Commands.rows) for name, make in made.items()]
+    level = {
+        f"one stream of {length:,} events, {'warm' if warm else 'cold'}": partial(
+            Commands, products=1, each=2 * each, writers=1, warm=warm, before=length
+        )
+        for warm in (True, False)
+        for length in (SHORT, LONG)
+    }
+    return [
+        *(Case(name, make, Commands.rows) for name, make in made.items()),
+        *(Case(name, make, Commands.rows, without=frozenset({"eventsourcing"})) for name, make in level.items()),
+    ]
 
 
 COMMANDS = Benchmark(

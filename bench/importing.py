@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import resource
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from amends.importing.reading import candidates, read_jsonl
 from amends.importing.report import Entry, Summary
 from amends.importing.session import importing
 from app import app
+from bench.memory import peak
 
 __all__ = ["main", "records"]
 
@@ -84,7 +84,7 @@ async def measure(count: int) -> dict[str, Any]:
                 "megabytes": round(path.stat().st_size / 1e6, 1),
                 "first": _figures(await _import(server.url, path)),
                 "again": _figures(await _import(server.url, path)),
-                "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "peak_memory_mb": round(peak()),
             }
         finally:
             server.stop()

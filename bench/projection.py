@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -182,11 +181,8 @@ class Ours(_OnTheLog):
         """Catch up with the head of the log."""
         await asyncio.to_thread(self.prepare, work)
         begun = perf_counter()
-        async with AsyncExitStack() as stack:
-            pool = await stack.enter_async_context(open_pool(self.url, "projector", 2))
-            head = await Feed(pool).head()
-            projector = Projector(orders, pool, self.url)
-            await projector.catch_up(head)
+        async with open_pool(self.url, "projector", 2) as pool:
+            await Projector(orders, pool, self.url).catch_up(await Feed(pool).head())
             return Sample(work.units, perf_counter() - begun)
 
 
@@ -230,6 +226,7 @@ class InsertSelect(_OnTheLog):
         with psycopg.connect(self.url) as connection:
             for statement in INSERT_SELECT:
                 connection.execute(statement)
+            connection.commit()
         return Sample(work.units, perf_counter() - begun)
 
 

@@ -29,7 +29,7 @@ from generate_series(0, %(orders)s - 1) as n,
                      jsonb_build_object('amount', %(price)s::integer, 'currency', 'EUR') as unit) as m,
      lateral (values
          (1, 'order-' || id, 1, 'order.placed', 1, jsonb_build_object(
-             'order_id', id, 'customer_id', 'c1', 'total', total, 'lines',
+             'order_id', id, 'customer_id', 'c' || 1 + n / 50, 'total', total, 'lines',
              jsonb_build_array(jsonb_build_object('sku', sku, 'quantity', pieces, 'unit_price', unit)))),
          (2, 'stock-' || id, 1, 'stock.reserved', 2, jsonb_build_object(
              'sku', sku, 'reservation_id', id, 'quantity', pieces, 'hold', null)),

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.benchmarks import BENCHMARKS
+from bench.findings import FINDINGS
 from bench.results import FOLDER, shown
+from bench.targets import TARGETS
 
 __all__ = ["main", "page"]
 
@@ -39,6 +41,9 @@ def page(results: list[dict[str, Any]]) -> str:
 def _section(found: dict[str, Any]) -> Iterator[str]:
     yield f"## {found['title']}\n"
     yield f"![{found['title']}](performance/{found['benchmark']}.svg)\n"
+    yield from _targets(found)
+    if found["benchmark"] in FINDINGS:
+        yield FINDINGS[found["benchmark"]]
     for case in found["cases"]:
         columns = [case["case"], case["unit"], "lowest … highest", "ours is"]
         yield from _head(columns)
@@ -63,6 +68,18 @@ def _section(found: dict[str, Any]) -> Iterator[str]:
         yield f"- **{name}**: {note}" + (" (absent)" if name in found["absent"] else "") + "."
     yield ""
     yield _taken(found)
+    yield ""
+
+
+def _targets(found: dict[str, Any]) -> Iterator[str]:
+    yield from _head(["aimed at", "bound", "reached", ""])
+    for target in TARGETS.get(found["benchmark"], ()):
+        bound = f"{'≤' if target.most else '≥'} {shown(target.bound)}"
+        try:
+            reached = [shown(target.reach(found)), "met" if target.met(found) else "**missed**"]
+        except (KeyError, IndexError):
+            reached = ["", "not taken"]
+        yield _row([target.what, bound, *reached])
     yield ""
 
 

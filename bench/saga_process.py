@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from pydantic import SecretStr
 from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from amends import Command, Context, Money
 from amends.app import Resources
@@ -30,8 +30,9 @@ from amends.database import open_pool
 from amends.handler import CommandHandler
 from amends.settings import Settings
 from amends.store import EventStore
-from amends.worker import CACHED_WORKFLOWS, RUNNER, open_worker
+from amends.worker import CACHED_WORKFLOWS, open_worker
 from app import app as shop
+from bench.memory import peak
 from bench.saga_steps import OrderSteps
 from bench.saga_workflows import ByHand, Steps, Tutorial
 from client import Shop
@@ -45,6 +46,8 @@ __all__ = ["SKUS", "Place", "main", "order_of", "resources"]
 
 SKUS = 20
 """Products that orders are spread over."""
+
+PASSED_THROUGH = SandboxRestrictions.default.with_passthrough_all_modules()
 
 Place = Callable[[OrderRequest], Awaitable[str | None]]
 """Place an order and wait for its end; returns the id of its workflow in Temporal, if it has one."""
@@ -122,7 +125,7 @@ async def on_temporal(url: str, temporal: str, process: type[ByHand] | type[Tuto
                 *(steps.place, steps.request, steps.charge, steps.record, steps.reserve, steps.complete),
                 *(steps.commit, steps.undo, steps.pay, steps.finish),
             ],
-            workflow_runner=RUNNER,
+            workflow_runner=SandboxedWorkflowRunner(restrictions=PASSED_THROUGH),
             max_cached_workflows=CACHED_WORKFLOWS,
             max_concurrent_activities=200,
             max_concurrent_local_activities=200,
@@ -170,7 +173,7 @@ async def _round(place: Place, run: str, orders: int, concurrent: int) -> dict[s
         for number in range(orders):
             group.create_task(one(number))
     seconds = perf_counter() - begun
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = peak()
     spent = process_time() - cpu
     return {
         "seconds": seconds,

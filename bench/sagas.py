@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import psutil
 import psycopg
+from psycopg import sql
 
 from bench.billing import History, history_of
 from bench.harness import Absent, Benchmark, Case, Contender, Sample
@@ -42,6 +43,12 @@ where coalesce(data ->> 'order_id', data ->> 'reservation_id') like %s
 """
 """What the orders of a round have led to."""
 
+
+TABLES = "select schemaname, tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
+"""The tables whose rows are counted."""
+
+LOG_POSITION = "select pg_current_wal_lsn() - '0/0'::pg_lsn"
+"""Bytes of write-ahead log so far."""
 
 START_SECONDS = 60.0
 
@@ -75,16 +82,21 @@ class _InItsProcess(Contender[Sagas]):
 
     kind: ClassVar[str]
 
-    async def open(self, servers: Servers) -> None:
-        """Start the process and wait until it is ready."""
+    async def open(self, servers: Servers, url: str | None = None) -> None:
+        """Start the process and wait until it is ready.
+
+        Args:
+            servers: that it uses.
+            url: of its database; a new one when not given.
+        """
         self._servers = servers
-        self._url = servers.shop(f"sagas_{self.kind}")
+        self._url = url or servers.shop(f"sagas_{self.kind}")
         self._process = await asyncio.to_thread(_start, self.kind, self._url, servers.temporal)
         await asyncio.wait_for(asyncio.to_thread(self._answer), START_SECONDS)
 
     async def work(self, work: Sagas) -> Sample:
         """Have the orders placed, and see what that costs whom."""
-        before, log = _cpu(self._servers), self._log_position()
+        rows, before, log = self._rows(), _cpu(self._servers), self._log_position()
         answer = await asyncio.to_thread(
             self._ask, {"run": work.name, "orders": work.orders, "concurrent": work.concurrent}
         )
@@ -93,7 +105,8 @@ class _InItsProcess(Contender[Sagas]):
         each = {f"{name} CPU": 1000 * (after[name] - before[name]) / work.orders for name in after}
         figures = {**latency, "worker CPU": 1000 * answer["cpu"] / work.orders, **each, "memory": answer["memory"]}
         history = await history_of(self._servers.temporal, answer["workflow"]) if answer["workflow"] else History(0, 0)
-        figures |= {"WAL": wal / work.orders / 1024, "history": history.events, "actions": history.actions}
+        figures |= {"rows": (self._rows() - rows) / work.orders, "WAL": wal / work.orders / 1024}
+        figures |= {"history": history.events, "actions": history.actions}
         return Sample(work.orders, answer["seconds"], figures)
 
     async def left(self, work: Sagas) -> Sequence[Row]:
@@ -115,9 +128,15 @@ class _InItsProcess(Contender[Sagas]):
 
     def _log_position(self) -> int:
         with psycopg.connect(self._url) as connection:
-            row = connection.execute("select pg_current_wal_lsn() - '0/0'::pg_lsn").fetchone()
+            row = connection.execute(LOG_POSITION).fetchone()
             assert row is not None
             return int(row[0])
+
+    def _rows(self) -> int:
+        with psycopg.connect(self._url) as connection:
+            tables = [sql.Identifier(*names) for names in connection.execute(TABLES).fetchall()]
+            counts = sql.SQL(" union all ").join(sql.SQL("select count(*) from {}").format(table) for table in tables)
+            return sum(count for (count,) in connection.execute(counts).fetchall())
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -165,7 +184,7 @@ class Dbos(_InItsProcess):
     note = "DBOS Transact: the same seven steps, recorded in the same PostgreSQL; no workflow server, no early answer"
     kind = "dbos"
 
-    async def open(self, servers: Servers) -> None:
+    async def open(self, servers: Servers, url: str | None = None) -> None:
         """Start its process.
 
         Raises:
@@ -173,7 +192,7 @@ class Dbos(_InItsProcess):
         """
         if find_spec("dbos") is None:
             raise Absent("dbos is not installed; `make bench` installs what the benchmarks compare with")
-        await super().open(servers)
+        await super().open(servers, url)
 
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
@@ -213,6 +232,7 @@ SAGAS = Benchmark(
     {
         "p50": "ms", "p95": "ms", "p99": "ms",
         "worker CPU": "ms a saga", "temporal CPU": "ms a saga", "postgres CPU": "ms a saga",
-        "memory": "MiB", "WAL": "KiB a saga", "history": "events a saga", "actions": "billed a saga",
+        "memory": "MiB", "rows": "in PostgreSQL, a saga", "WAL": "KiB a saga",
+        "history": "events a saga", "actions": "billed a saga",
     },
 )  # fmt: skip
