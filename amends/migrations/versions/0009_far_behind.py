@@ -1,0 +1,15 @@
+"""A conflict brings the events since, unless they are so many that a snapshot is the shorter way."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    """Run the SQL file of the same name, by the driver itself: its percent signs are SQL's own."""
+    driver = op.get_bind().connection.driver_connection
+    assert driver is not None
+    driver.execute(Path(__file__).with_suffix(".sql").read_text())
