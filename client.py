@@ -1,6 +1,7 @@
 """The shop's client: place orders, cancel and refund them, send commands, ask the views.
 
-Longer than other modules, for it is one class: what a web backend imports is found in one place.
+Longer than other modules, for it is one class: what a web backend imports is found in one place. Read models are
+imported when they are first asked, for they bring SQLAlchemy: half of what the import of this module would take.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from temporalio.client import (
     RPCError,
@@ -25,29 +26,27 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCStatusCode
 
 from activities.webhooks import read_webhook
-from amends.client import Client, checked_request_id
+from amends.client import Client, checked_key, checked_request_id
 from amends.errors import InvalidInput, NoAnswer, Refused, SagaError, StartupError
-from amends.freshness import Freshness
 from amends.messages import Command
 from amends.money import Money
-from amends.query import Query
 from amends.records import START, Position, Receipt
-from amends.settings import Settings
-from amends.sources import Sources
-from amends.watching import patiently
 from domain.order import UnknownOrder
 from domain.payment import NotifyPayment
 from domain.replenishment import DeliveryDiffers, RecordDelivery, ReplenishmentEnded, UnknownReplenishment
 from domain.values import Line
-from read_models import order_changes, order_check, order_history
-from read_models.contents import PROJECTIONS, VIEWS
-from read_models.order_changes import OrderChange
-from read_models.order_history import OrderRow
 from workflows.payment import Payment, PaymentMethod
 from workflows.place_order import OrderOutcome, OrderRequest, PlaceOrder
 from workflows.reactions import workflow_of
 from workflows.refund_order import RefundOrder, RefundOutcome, RefundRequest
 from workflows.replenish import Replenish
+
+if TYPE_CHECKING:
+    from amends.freshness import Freshness
+    from amends.query import Query
+    from amends.settings import Settings
+    from read_models.order_changes import OrderChange
+    from read_models.order_history import OrderRow
 
 __all__ = ["OrderRefund", "PaymentNotAwaited", "PlacedOrder", "Shop", "TooLate", "UnknownRefund"]
 
@@ -129,6 +128,9 @@ class Shop:
     @classmethod
     async def connect(cls, settings: Settings | None = None, *, actor: str = "shop") -> Self:
         """Connect, by the settings or the environment; errors as `amends.client.Client.connect`."""
+        from amends.sources import Sources
+        from read_models.contents import PROJECTIONS, VIEWS
+
         return cls(await Client.connect(settings, actor=actor, sources=Sources(PROJECTIONS, VIEWS)))
 
     async def __aenter__(self) -> Self:
@@ -186,10 +188,11 @@ class Shop:
 
         Raises:
             UnknownOrder: there is none.
+            InvalidInput: no order can have that id.
             SagaError: it was terminated, or needs somebody's attention.
         """
         handle = self.client.temporal.get_workflow_handle_for(PlaceOrder.run, _workflow_id(order_id))
-        outcome = await _end_of(handle, UnknownOrder(order_id=order_id))
+        outcome = await self._end_of(handle, UnknownOrder(order_id=order_id))
         self.client.saw(outcome.position)
         return outcome
 
@@ -220,7 +223,9 @@ class Shop:
             # not found says so of an order that has ended too, before or while this was on its way
             if error.status == RPCStatusCode.NOT_FOUND and await self._exists(_workflow_id(order_id)):
                 raise TooLate(order_id=order_id) from error
-            raise _unknown(error, order_id) from error
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise UnknownOrder(order_id=order_id) from error
+            raise self.client.away(error, f"the cancellation of {order_id}: it may be cancelled, ask again") from error
         position = START if told is None else told  # a worker of an older version says nothing
         self.client.saw(position)
         return position
@@ -255,7 +260,7 @@ class Shop:
         acceptance = await self.client.start(
             RefundOrder,
             request,
-            id=f"refund-{refund_id}",
+            id=_refund_workflow(refund_id),
             accepted=RefundOrder.accepted,
             labels={"order_id": order_id, "refund_id": refund_id},
             attributes={"OrderId": order_id},
@@ -272,8 +277,8 @@ class Shop:
             UnknownRefund: there is none.
             SagaError: it was terminated, or needs somebody's attention.
         """
-        handle = self.client.temporal.get_workflow_handle_for(RefundOrder.run, f"refund-{refund_id}")
-        outcome = await _end_of(handle, UnknownRefund(refund_id=refund_id))
+        handle = self.client.temporal.get_workflow_handle_for(RefundOrder.run, _refund_workflow(refund_id))
+        outcome = await self._end_of(handle, UnknownRefund(refund_id=refund_id))
         self.client.saw(outcome.position)
         return outcome
 
@@ -342,7 +347,8 @@ class Shop:
             raise refusal(replenishment_id=replenishment_id, told=quantity) from error
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
-                raise
+                wanted = f"the delivery of {replenishment_id}: told again, it counts once"
+                raise self.client.away(error, wanted) from error
             if await self._exists(workflow_of(replenishment_id)):
                 raise ReplenishmentEnded(replenishment_id=replenishment_id, told=quantity) from error
             raise UnknownReplenishment(replenishment_id=replenishment_id) from error
@@ -350,22 +356,27 @@ class Shop:
         return position
 
     async def watch(
-        self, order_id: str, after: Position = START, *, forever: bool = False
+        self, order_id: str, after: Position | str = START, *, forever: bool = False
     ) -> AsyncGenerator[OrderChange, None]:
         """What happens to an order, each thing once, as it happens: `async for change in shop.watch(order_id)`.
 
-        It survives lost connections. To go on elsewhere, or later, begin after the position of the last change.
+        It survives lost connections. To go on elsewhere, or later, keep the last change's `cursor`.
 
         Args:
             order_id: the order.
-            after: where to go on; by default it begins with the first thing that happened.
+            after: where to go on: a change's cursor, or a position; by default with the first thing that happened.
             forever: go on when the order is over: its goods may come back. Otherwise it ends once the order is
                 cancelled, or completed with its goods sent, and nothing of it is being returned.
 
         Raises:
             UnknownOrder: there is none.
             Stale: the order is unknown to read models that are behind.
+            InvalidInput: the cursor is none, or of another log: of another database, or of one restored since.
         """
+        from amends.watching import patiently
+        from read_models import order_changes
+
+        after = await self.client.reader.resume(after)
         if await self.client.query(order_changes.end_of(order_id)) is None:
             await self.require(max(await self.client.reader.head(), self.client.seen), projections=TIMELINE)
             await self.status(order_id)
@@ -380,6 +391,8 @@ class Shop:
         Raises:
             UnknownOrder: there is none.
         """
+        from read_models import order_history
+
         row = await self.query(order_history.order(order_id))
         if row is None:
             raise UnknownOrder(order_id=order_id)
@@ -438,6 +451,8 @@ class Shop:
 
     async def _seen_all(self, order_id: str, after: Position) -> bool:
         """Whether an order is over, and nothing happened to it after this position."""
+        from read_models import order_changes
+
         end = await self.client.query(order_changes.end_of(order_id))
         if end is None or not end.final:
             return False
@@ -456,13 +471,16 @@ class Shop:
                 await self.client.temporal.get_workflow_handle(workflow_id).signal(Payment.settled)
             except RPCError as error:
                 if error.status != RPCStatusCode.NOT_FOUND:
-                    raise
+                    wanted = f"the news of payment {payment_id}: tell it again, or the payment looks by itself, later"
+                    raise self.client.away(error, wanted) from error
             else:
                 return True
         return False
 
     async def _check(self, request: OrderRequest) -> None:
         """Refuse what can't become an order; a name the views don't know yet is looked up in fresh ones."""
+        from read_models import order_check
+
         ask = self.client.query
         problems = await order_check.problems_of_order(ask, request.customer_id, request.lines)
         if problems:
@@ -488,26 +506,27 @@ class Shop:
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return None
-            raise
+            raise self.client.away(error) from error
 
-
-async def _end_of(handle: WorkflowHandle[Any, T], unknown: Refused) -> T:
-    """What a saga came to."""
-    try:
-        return await handle.result()
-    except RPCError as error:
-        raise (unknown if error.status == RPCStatusCode.NOT_FOUND else error) from error
-    except WorkflowFailureError as error:
-        raise SagaError(f"{handle.id} did not come to its end: {error.cause}") from error
+    async def _end_of(self, handle: WorkflowHandle[Any, T], unknown: Refused) -> T:
+        """What a saga came to."""
+        try:
+            return await handle.result()
+        except RPCError as error:
+            raise (unknown if error.status == RPCStatusCode.NOT_FOUND else self.client.away(error)) from error
+        except WorkflowFailureError as error:
+            raise SagaError(f"{handle.id} did not come to its end: {error.cause}") from error
 
 
 def _all() -> list[str]:
+    from read_models.contents import PROJECTIONS
+
     return [projection.name for projection in PROJECTIONS]
 
 
 def _workflow_id(order_id: str) -> str:
-    return f"order-{order_id}"
+    return f"order-{checked_key(order_id, 'order_id')}"
 
 
-def _unknown(error: RPCError, order_id: str) -> Exception:
-    return UnknownOrder(order_id=order_id) if error.status == RPCStatusCode.NOT_FOUND else error
+def _refund_workflow(refund_id: str) -> str:
+    return f"refund-{checked_key(refund_id, 'refund_id')}"

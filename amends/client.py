@@ -1,14 +1,18 @@
-"""The engine's half of a client: commands, sagas, queries; an application puts its own verbs on top."""
+"""The engine's half of a client: commands, sagas, queries; an application puts its own verbs on top.
+
+It stays light to import: what connecting needs, SQLAlchemy and psycopg among it, is imported when somebody connects.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from hashlib import sha256
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -16,6 +20,7 @@ from temporalio.client import Client as TemporalClient
 from temporalio.client import (
     WithStartWorkflowOperation,
     WorkflowFailureError,
+    WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -27,23 +32,27 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError
 
 from amends.connect import connect
 from amends.dispatch import CommandRequest, ExecuteCommand
-from amends.errors import CommandIdReused, InvalidInput, NoAnswer, SagaError, Stale, StartupError
-from amends.freshness import Freshness
+from amends.errors import CommandIdReused, InvalidInput, NoAnswer, SagaError, Stale, StartupError, Unavailable
 from amends.messages import Command, Key
+from amends.outages import temporal_away
 from amends.process import Process
-from amends.query import Query
-from amends.reader import Reader
 from amends.records import START, Position, Receipt
-from amends.settings import Settings
-from amends.sources import Sources
 from amends.steps import refusal_in
-from amends.values import nul_fields
+from amends.values import bad_texts
 from amends.visibility import MEMO, SAGA_STATUS, SagaMemo
 
-__all__ = ["Client", "checked_request_id"]
+if TYPE_CHECKING:
+    from amends.freshness import Freshness
+    from amends.query import Query
+    from amends.reader import Reader
+    from amends.settings import Settings
+    from amends.sources import Sources
+
+__all__ = ["Client", "checked_key", "checked_request_id"]
 
 T = TypeVar("T")
 Request = TypeVar("Request", bound=BaseModel)
@@ -87,6 +96,9 @@ class Client:
             ServerFailed: no Temporal server answers.
             StartupError: no database is set.
         """
+        from amends.reader import Reader
+        from amends.settings import Settings
+
         settings = settings or Settings()
         if settings.database_url is None:
             raise StartupError("A client needs AMENDS_DATABASE_URL for its queries; `amends up` prints it")
@@ -128,37 +140,48 @@ class Client:
             CommandIdReused: the request id stands for another command.
             InvalidInput: the request id is none.
             NoAnswer: no worker has answered in time; what was asked for may still be done.
+            Unavailable: Temporal does not answer; what was asked for may have been done, or be done later.
         """
         request_id = checked_request_id(request_id)
         request = CommandRequest(name=command.message_name, data=command.model_dump(mode="json"))
-        if problems := nul_fields(command):
+        if problems := bad_texts(command):
             raise InvalidInput(problems)
         id, fingerprint = f"command-{request_id}", fingerprint_of(request)
         handle = self.temporal.get_workflow_handle_for(ExecuteCommand.run, id)
+        wanted = f"{command.message_name}: it may be done all the same, so ask again with the request id {request_id!r}"
         try:
-            await self.temporal.start_workflow(
-                ExecuteCommand.run,
-                request,
-                id=id,
-                task_queue=self.settings.task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                memo={MEMO: self._memo(actor, {}, fingerprint)},
-                static_summary=command.message_name,
-            )
-        except WorkflowAlreadyStartedError:  # then its receipt is what is wanted, if it was the same request
-            memo = await (await handle.describe()).memo_value(MEMO, default=SagaMemo(), type_hint=SagaMemo)
-            if memo.fingerprint != fingerprint:
-                raise CommandIdReused(
-                    f"The request id {request_id!r} was used for another request; a new intent needs a new one"
-                ) from None
-        try:
+            await self._send(handle, request, fingerprint, actor)
             receipt = await asyncio.wait_for(handle.result(), self.settings.answer_seconds)
         except TimeoutError:
             raise self._no_answer(id) from None
         except WorkflowFailureError as error:
             raise SagaError(f"{command.message_name} was not done: {error.cause}") from error
+        except RPCError as error:
+            raise self.away(error, wanted) from error
         self.saw(receipt.position)
         return receipt.raise_refusal()
+
+    async def _send(
+        self, handle: WorkflowHandle[Any, Receipt], request: CommandRequest, fingerprint: str, actor: str | None
+    ) -> None:
+        """Start the workflow that does a command, unless the very same request has started it already."""
+        try:
+            await self.temporal.start_workflow(
+                ExecuteCommand.run,
+                request,
+                id=handle.id,
+                task_queue=self.settings.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                memo={MEMO: self._memo(actor, {}, fingerprint)},
+                static_summary=request.name,
+            )
+        except WorkflowAlreadyStartedError:  # then its receipt is what is wanted, if it was the same request
+            memo = await (await handle.describe()).memo_value(MEMO, default=SagaMemo(), type_hint=SagaMemo)
+            if memo.fingerprint != fingerprint:
+                raise CommandIdReused(
+                    f"The request id {handle.id.removeprefix('command-')!r} was used for another request; a new intent "
+                    "needs a new one"
+                ) from None
 
     async def start(
         self,
@@ -189,6 +212,7 @@ class Client:
             CommandIdReused: the id stands for another request.
             NoAnswer: no worker has answered in time; the saga may still run.
             SagaError: it failed before it could answer.
+            Unavailable: Temporal does not answer; the saga may have started.
         """
         fingerprint = fingerprint_of(request)
         starting = WithStartWorkflowOperation(
@@ -211,6 +235,7 @@ class Client:
                 rpc_timeout=timedelta(seconds=self.settings.answer_seconds),
             )
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            await _heard(starting)
             raise self._no_answer(id) from error
         except WorkflowUpdateFailedError as error:
             if isinstance(error.cause, ApplicationError) and error.cause.type == CommandIdReused.__name__:
@@ -220,12 +245,21 @@ class Client:
                 raise SagaError(f"{id} was not accepted: {error.cause}") from error
             raise refusal.error() from error
         except WorkflowAlreadyStartedError as error:
+            await _heard(starting)
             raise CommandIdReused(
                 f"{id} has ended, and was started by another request; ask for its result, or take a new id"
             ) from error
+        except RPCError as error:
+            await _heard(starting)
+            again = "it may run all the same, so ask again with the request id that is in it"
+            raise self.away(error, f"{id}: {again}") from error
 
     async def query(self, query: Query[T]) -> T:
-        """Ask the views, as they are now; see `at_least` for how fresh they are."""
+        """Ask the views, as they are now; see `at_least` for how fresh they are.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
         return await self.reader.query(query)
 
     async def at_least(
@@ -278,6 +312,15 @@ class Client:
         """Remember a position that this client's own reads must not fall behind."""
         self.seen = max(self.seen, position)
 
+    def away(self, error: RPCError, wanted: str | None = None) -> Unavailable:
+        """Temporal does not answer; see `outages.temporal_away`.
+
+        Args:
+            error: as it came.
+            wanted: what was to be done, and how it is asked for again; None when it was a mere question.
+        """
+        return temporal_away(error, self.temporal.service_client.config.target_host, wanted)
+
     def _no_answer(self, id: str) -> NoAnswer:
         seconds, queue = self.settings.answer_seconds, self.settings.task_queue
         return NoAnswer(
@@ -293,6 +336,12 @@ class Client:
         )
 
 
+async def _heard(starting: WithStartWorkflowOperation[Any, Any]) -> None:
+    """Take the error that an operation keeps for who wants its handle, lest it be logged as one that nobody heard."""
+    with suppress(Exception):
+        await starting.workflow_handle()
+
+
 def shown(attributes: Mapping[str, str]) -> TypedSearchAttributes:
     """What a saga is found by from its start: its business keys, as keywords, and where it stands."""
     keys = [SearchAttributePair(SearchAttributeKey.for_keyword(k), v) for k, v in attributes.items()]
@@ -305,12 +354,21 @@ def fingerprint_of(request: BaseModel) -> str:
 
 
 def checked_request_id(request_id: str | None) -> str:
-    """A request id as it was given, or a new one.
+    """A request id as it was given, or a new one; errors as `checked_key`."""
+    return uuid4().hex if request_id is None else checked_key(request_id, "request_id")
+
+
+def checked_key(key: str, field: str) -> str:
+    """What names a thing, as it was given.
+
+    Args:
+        key: that.
+        field: how the caller calls it.
 
     Raises:
-        InvalidInput: it is none.
+        InvalidInput: nothing can have that for a name.
     """
     try:
-        return uuid4().hex if request_id is None else _KEY.validate_python(request_id)
+        return _KEY.validate_python(key)
     except ValidationError as error:
-        raise InvalidInput({"request_id": error.errors()[0]["msg"]}) from None
+        raise InvalidInput({field: error.errors()[0]["msg"]}) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import structlog
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
@@ -18,8 +17,6 @@ from amends.undoing import Undoing
 from amends.visibility import SagaStatus
 
 __all__ = ["bad_end", "close"]
-
-log = structlog.get_logger("amends.saga")
 
 STUCK = "StuckAfterPivot"
 """Type of the failure of a workflow that could go neither on nor back, and was settled by hand."""
@@ -35,6 +32,7 @@ async def close(run: Run, conduct: Conduct, undoing: Undoing) -> None:
     """
     await undoing.settle()
     await to_the_end(workflow.wait_condition(workflow.all_handlers_finished))
+    run.closing = True
     info, failure, status = workflow.info(), run.failure, _status(run)
     entry = CloseSaga(
         saga_id=run.workflow_id,
@@ -47,6 +45,7 @@ async def close(run: Run, conduct: Conduct, undoing: Undoing) -> None:
         turned_back_at=run.turned_back_at,
         steps=run.count("step"),
         undos=run.count("undo"),
+        run_id=run.run_id,
     )
     # with the status, for the task that ends the workflow may be lost, and what comes meanwhile may change the end
     entry_id, own = f"{run.workflow_id}/close/{info.run_id}/{status}", run.workflow_id == info.workflow_id
@@ -54,6 +53,9 @@ async def close(run: Run, conduct: Conduct, undoing: Undoing) -> None:
         await conduct.record(entry, entry_id, guarded=own)
     conduct.stand(status)
     if not workflow.unsafe.is_replaying():
+        import structlog  # workers have it; clients, which import workflows too, need not wait for it
+
+        log = structlog.get_logger("amends.saga")
         log.info("saga_ended", status=status, reason=failure.reason if failure else None)
 
 

@@ -172,10 +172,11 @@ class CommandHandler:
                 started_at=started_at,
                 attempt=attempt,
             )
-        if done.status == "conflict" and done.version > warm.version:
+        if done.status == "conflict" and done.since and warm.version + len(done.since) == done.version:
             warm.apply(done.since, done.version)
         elif done.status == "conflict":
-            self._warm.pop(stream, None)  # the database is behind us: it was restored, so what we know is void
+            # far behind; or the database is behind us, for it was restored, so what we know is void
+            self._warm.pop(stream, None)
         elif done.status == "appended":
             warm.state, warm.version, warm.snapshot_due = after, done.version, due
             if events:
@@ -198,7 +199,7 @@ class CommandHandler:
         state, size = aggregate(), 0
         if loaded.state is not None:
             try:
-                state = aggregate.model_validate(loaded.state)
+                state = aggregate.model_validate_json(loaded.state)
                 size = len(state.model_dump_json())
             except ValidationError:
                 log.warning("snapshot_ignored", stream=stream, advice="raise the aggregate's snapshot_version")

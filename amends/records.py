@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
@@ -176,8 +175,7 @@ class Receipt(Value):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """An event as the log holds it, with where, when, why and by whom it was written."""
 
     event: Event

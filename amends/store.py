@@ -18,7 +18,7 @@ from amends.database import Connection, Pool
 from amends.errors import CommandIdReused, Conflict, EndedFromOutside, InvalidInput, Refused
 from amends.messages import Command, Event
 from amends.records import Context, Position, Refusal
-from amends.values import nul_fields
+from amends.values import bad_texts
 
 __all__ = ["Appended", "ClaimTaken", "EventStore", "Loaded", "Snapshot", "append_request", "refusal_of_claim"]
 
@@ -27,16 +27,16 @@ APPEND = "select status, at_version, at_xid, at_position, detail from amends.app
 
 LOAD = """
 with snapshot as (select version, state from amends.snapshots where stream = %(stream)s and schema_version = %(schema)s)
-select version, null as name, null as schema_version, state as data from snapshot
+select version, null as name, null as schema_version, state::text as data from snapshot
 union all
-select version, name, schema_version, data from amends.events
+select version, name, schema_version, data::text from amends.events
 where stream = %(stream)s and version > coalesce((select version from snapshot), 0)
 order by version, name nulls first
 """
 """A stream's latest snapshot, if one fits this code, and the events after it."""
 
 DELTA = """
-select version, name, schema_version, data from amends.events
+select version, name, schema_version, data::text from amends.events
 where stream = %(stream)s and version > %(after)s order by version
 """
 """The events of a stream that a cached state has not seen."""
@@ -49,6 +49,9 @@ ALONE = "select pg_advisory_lock(hashtextextended(%s, 0))"
 
 LEAVE = "select pg_advisory_unlock(hashtextextended(%s, 0))"
 """Let the others go on."""
+
+AT_MOST = 500
+"""Events that come back with a conflict; who is further behind loads the stream anew."""
 
 _TRANSIENT = 3
 """How often a call that the database asks to repeat is repeated before it is given up as a conflict."""
@@ -64,9 +67,9 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A stream as read: the snapshot's state (plain data) if any, its version, and the events after it."""
+    """A stream as read: the snapshot's state (as JSON) if any, its version, and the events after it."""
 
-    state: dict[str, Any] | None
+    state: str | None
     snapshot_version: int
     events: list[Event]
     version: int
@@ -78,7 +81,7 @@ class Appended:
 
     Args:
         status: appended; repeated (the recorded outcome, nothing written); conflict (nothing written).
-        since: with a conflict, the events after the expected version.
+        since: with a conflict, the events after the expected version; none when they are more than `AT_MOST`.
         recorded: when repeated, the command as it was recorded then, personal fields masked.
     """
 
@@ -176,7 +179,7 @@ class EventStore:
         try:
             status, version, xid, number, detail = await self._call(request, on)
         except pg.UntranslatableCharacter:
-            raise InvalidInput(nul_fields(command) or {"context": "text can't hold a NUL character"}) from None
+            raise InvalidInput(bad_texts(command) or {"context": "text can't hold a NUL character"}) from None
         except pg.Error as error:
             if error.sqlstate == "AM001":
                 raise ClaimTaken(refusal_of_claim(decision, int(error.diag.message_detail or 0))) from None
@@ -312,6 +315,7 @@ def append_request(
         "snapshot": snapshot and {"schema_version": snapshot.schema_version, "state": json.loads(snapshot.state)},
         "attempt": attempt,
         "started_at": started_at,
+        "at_most": AT_MOST,
         **_origin(context, context.command_id),
         "guarded": context.guarded,
     }
