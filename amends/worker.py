@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +14,6 @@ import structlog
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from amends.aggregate import Aggregate
 from amends.app import App, Resources
@@ -30,6 +30,7 @@ from amends.process import Process
 from amends.process_manager_workflow import ProcessManagerActivities, RunProcessManager, start_process_managers
 from amends.projection_workflow import ProjectionActivities, RunProjection, start_projections
 from amends.rebuild_workflow import RebuildActivities, RebuildProjection, start_rebuilds
+from amends.runner import RUNNER
 from amends.saga_activities import SagaActivities
 from amends.saga_log import SagaLog
 from amends.settings import Settings
@@ -43,9 +44,6 @@ log = structlog.get_logger("amends.worker")
 
 CACHED_WORKFLOWS = 2_000
 """Running sagas kept in memory; one that falls out is replayed from its history when it goes on."""
-
-RUNNER = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_all_modules())
-"""Keeps workflow code deterministic; modules pass through, for reloading them costs 30 times as much."""
 
 
 @asynccontextmanager
@@ -64,7 +62,7 @@ async def open_worker(
         StartupError: no database is set, or half a version.
     """
     if settings.database_url is None:
-        raise StartupError("A worker needs AMENDS_DATABASE_URL; `amends up` sets it for the workers it starts")
+        raise StartupError("A worker needs AMENDS_DATABASE_URL; or let it work for `amends up`, with --join")
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(url, "writer", settings.pool_size))
@@ -139,16 +137,28 @@ async def run_worker(app: App, settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     client = await connect(settings)
     async with open_worker(app, settings, client) as worker:
+        gc.collect()
+        gc.freeze()  # what was imported stays, and need not be looked through again and again
         running = asyncio.create_task(worker.run())
         stopping = asyncio.create_task(stop.wait())
-        await start_followers(app, settings, client)
-        await schedule_sweep(client, settings.task_queue)
-        where = {"task_queue": settings.task_queue, "namespace": settings.temporal_namespace}
-        log.info("worker_started", **where, deployment=settings.deployment, build_id=settings.build_id)
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if stopping.done():
-            log.info("worker_draining", seconds=settings.drain_seconds)
+        beginning = asyncio.create_task(_begin(app, settings, client))
+        try:
+            await asyncio.wait({running, stopping, beginning}, return_when=asyncio.FIRST_COMPLETED)
+            if beginning.done():
+                beginning.result()
+                await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                log.info("worker_draining", seconds=settings.drain_seconds)
+        finally:  # also where it could not begin: without its connections it must not go on taking work
+            for task in (stopping, beginning):
+                task.cancel()
             await worker.shutdown()
-        stopping.cancel()
-        await running
+            await running
     log.info("worker_stopped")
+
+
+async def _begin(app: App, settings: Settings, client: Client) -> None:
+    await start_followers(app, settings, client)
+    await schedule_sweep(client, settings.task_queue)
+    where = {"task_queue": settings.task_queue, "namespace": settings.temporal_namespace}
+    log.info("worker_started", **where, deployment=settings.deployment, build_id=settings.build_id)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from amends.cli.history import time_of
-from amends.cli.people import Json, print_json, reached, screen
+from amends.cli.people import Json, answers, print_json, reached, screen
 from amends.connect import connect
 from amends.errors import StartupError
 from amends.settings import Settings
@@ -60,4 +59,4 @@ def _show(found: Sequence[Version]) -> None:
         table.add_column(heading, justify="right" if heading == "Sagas" else "left")
     for version in found:
         table.add_row(version.build_id, version.status, str(version.sagas), time_of(version.created_at))
-    Console().print(table)
+    answers().print(table)

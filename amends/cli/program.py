@@ -18,7 +18,7 @@ from amends.cli.interface import sql
 from amends.cli.looking import diagram, show, trace
 from amends.cli.people import screen, told_to_people
 from amends.cli.sagas import sagas
-from amends.cli.servers import migrate, up, worker
+from amends.cli.servers import codec, migrate, up, worker
 from amends.cli.views import views
 from amends.errors import StartupError
 from amends.leaving import leave
@@ -31,6 +31,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     up,
     worker,
     migrate,
+    codec,
     show,
     trace,
     diagram,
@@ -51,7 +52,8 @@ def main() -> None:
         settings = Settings()
     except ValidationError as error:
         for found in error.errors():
-            screen.print(f"AMENDS_{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}", style="red")
+            told = found["msg"].removeprefix("Value error, ")
+            screen.print(f"AMENDS_{'_'.join(map(str, found['loc'])).upper()}: {told}", style="red")
         sys.exit(2)
     configure_logs(settings)
     try:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated
 
 import typer
 
 from amends.app import App, install, load_app
+from amends.cli.joining import joined
 from amends.cli.people import screen
+from amends.codec_endpoint import CodecEndpoint
 from amends.database import reader_url
 from amends.embedded import Running, Stack
+from amends.encryption import Encryption, KeyRing
 from amends.errors import StartupError
 from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
 from amends.worker import run_worker
 
-__all__ = ["migrate", "open_stack", "up", "worker"]
+__all__ = ["codec", "migrate", "open_stack", "up", "worker"]
 
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what earlier runs left, and start empty.")]
+
+Join = Annotated[
+    bool, typer.Option("--join", help="Work for the servers of `amends up` in this folder; waits until they are ready.")
+]
 
 
 def open_stack(app: App, settings: Settings, *, fresh: bool = False) -> Stack:
@@ -34,7 +41,8 @@ def open_stack(app: App, settings: Settings, *, fresh: bool = False) -> Stack:
     return Stack(
         settings,
         search_attributes={**SEARCH_ATTRIBUTES, **app.search_attributes},
-        worker_command=[sys.executable, "-m", "amends", "worker"],
+        worker_command=[sys.executable, "-m", "amends", "worker", "--join"],
+        worker_joins=True,
         prepare=lambda url: install(app, url),
         fresh=fresh,
         worker_output="file",
@@ -53,10 +61,33 @@ def up(fresh: Fresh = False) -> None:
         screen.print("Ending: the worker finishes what it has begun …", style="dim")
 
 
-def worker() -> None:
+def worker(join: Join = False) -> None:
     """Run a worker against the servers that the settings name; SIGTERM drains it."""
     settings = Settings()
-    asyncio.run(run_worker(load_app(settings.app), settings))
+    app = load_app(settings.app)
+    asyncio.run(run_worker(app, joined(settings) if join else settings))
+
+
+def codec(
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Address of a Web UI whose pages may ask, e.g. http://127.0.0.1:8233.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8081,
+) -> None:
+    """Let Temporal's Web UI and CLI show encrypted payloads in clear, to whoever has AMENDS_CODEC_TOKEN."""
+    settings = Settings()
+    keys, token = settings.payload_keys, settings.codec_token
+    if keys is None or token is None:
+        raise StartupError("Set AMENDS_PAYLOAD_KEYS, the keys, and AMENDS_CODEC_TOKEN, by which people are known")
+    encryption = Encryption(KeyRing(keys.get_secret_value()))
+    with (
+        CodecEndpoint(encryption, token.get_secret_value(), origin or [], host, port) as endpoint,
+        suppress(KeyboardInterrupt),
+    ):
+        screen.print(f"CLI      temporal … --codec-endpoint {endpoint.address} --codec-auth 'Bearer <the token>'")
+        screen.print(f"Web UI   as its codec endpoint: {endpoint.address}/<the token>; Ctrl-C ends this.")
+        endpoint.serve_forever()
 
 
 def migrate() -> None:

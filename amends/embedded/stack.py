@@ -37,7 +37,9 @@ class Stack:
         settings: where data and ports are; a server whose address is set there replaces the embedded one.
         search_attributes: name → type, as `EmbeddedTemporal` takes them.
         worker_command: the worker's program and arguments; None: no worker.
-        prepare: called with the database's URL before the worker starts; runs migrations.
+        worker_joins: it finds the servers by `running`, once they are ready, and so is started before them;
+            otherwise it is started after them, with their addresses in its environment.
+        prepare: called with the database's URL before a worker is told where the servers are; runs migrations.
         fresh: delete the embedded servers' earlier data first.
         worker_output: `terminal` shows what the worker writes, `file` keeps it in `log/worker.log`.
         postgres_options: further settings of the embedded PostgreSQL (tests: `fsync=off`).
@@ -51,6 +53,7 @@ class Stack:
         *,
         search_attributes: Mapping[str, str] | None = None,
         worker_command: Sequence[str] | None = None,
+        worker_joins: bool = False,
         prepare: Callable[[str], None] | None = None,
         fresh: bool = False,
         worker_output: Literal["terminal", "file"] = "terminal",
@@ -61,6 +64,7 @@ class Stack:
         self.settings = settings
         self._search_attributes = dict(search_attributes or {})
         self._worker_command = worker_command
+        self._worker_joins = worker_joins
         self._prepare = prepare
         self._fresh = fresh
         self._worker_output = worker_output
@@ -91,7 +95,7 @@ class Stack:
         return {child.name: child.pid for child in self._children() if child.pid is not None}
 
     def start(self) -> None:
-        """Takes the home folder, starts the servers, prepares the database, starts the worker.
+        """Takes the home folder, starts the servers, prepares the database, has the worker work for them.
 
         Errors:
             AlreadyRunning: another stack holds the folder.
@@ -105,11 +109,20 @@ class Stack:
             self._home.acquire()
             if self._fresh:
                 self._home.clear()
+            if self._worker_joins:
+                # What it has to import takes as long as the servers' start, and this machine has more than one core.
+                self._start_worker({"AMENDS_HOME": str(self._home.path)})
             self._start_servers()
             self._running = self._describe()
             if self._prepare is not None:
                 self._prepare(self._running.database_url)
-            self._start_worker(self._running)
+            if not self._worker_joins:
+                self._start_worker(
+                    {
+                        "AMENDS_DATABASE_URL": self._running.database_url,
+                        "AMENDS_TEMPORAL_ADDRESS": self._running.temporal_address,
+                    }
+                )
             self._home.announce(self._running)
         except BaseException:
             self.stop()
@@ -218,14 +231,10 @@ class Stack:
         assert self._temporal is not None
         return Running(os.getpid(), database_url, self._temporal.address, self._temporal.web_ui)
 
-    def _start_worker(self, reach: Running) -> None:
+    def _start_worker(self, where: Mapping[str, str]) -> None:
         if self._worker_command is None:
             return
-        environment = {
-            "AMENDS_DATABASE_URL": reach.database_url,
-            "AMENDS_TEMPORAL_ADDRESS": reach.temporal_address,
-            "AMENDS_TEMPORAL_NAMESPACE": self.settings.temporal_namespace,
-        }
+        environment = {**where, "AMENDS_TEMPORAL_NAMESPACE": self.settings.temporal_namespace}
         log = self._home.log / "worker.log" if self._worker_output == "file" else None
         self._worker = Worker(self._worker_command, environment, log=log, watchdog=self._watchdog)
         self._worker.start()

@@ -23,7 +23,7 @@ ATTRIBUTES = {"SagaStatus": "Keyword"}
 T = TypeVar("T")
 
 
-def until(what: str, condition: Callable[[], T], seconds: float = 20.0) -> T:
+def until(what: str, condition: Callable[[], T], seconds: float = 60) -> T:
     """Waits until the condition gives something true, and returns it."""
     deadline = time.monotonic() + seconds
     while not (outcome := condition()):

@@ -16,7 +16,7 @@ PR_CAPBSET_DROP = 24
 
 
 def run(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*LAUNCHER, *arguments], capture_output=True, text=True, timeout=20, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run([*LAUNCHER, *arguments], capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def as_nobody() -> list[str]:
@@ -31,7 +31,7 @@ def drop_the_capability() -> None:
 def test_it_turns_into_the_command() -> None:
     process = subprocess.Popen([*LAUNCHER, "--", "sh", "-c", "echo $$"], stdout=subprocess.PIPE, text=True)
 
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0
     # On other systems it stays in between.
@@ -39,7 +39,7 @@ def test_it_turns_into_the_command() -> None:
 
 
 def test_it_runs_as_a_module_too() -> None:
-    done = subprocess.run([sys.executable, "-m", "amends.embedded.launch", "--", "true"], timeout=20)
+    done = subprocess.run([sys.executable, "-m", "amends.embedded.launch", "--", "true"], timeout=60)
 
     assert done.returncode == 0
 
@@ -131,7 +131,7 @@ def test_the_watchdog_ends_the_command_with_its_starter(death: str, said: str, t
         pid = int(report.readline())
     until("the command runs", started.exists)
 
-    output, _ = process.communicate(timeout=20)  # closes its stdin, as the starter's death does
+    output, _ = process.communicate(timeout=60)  # closes its stdin, as the starter's death does
 
     assert output.strip() == said
     assert not alive(pid)
@@ -145,7 +145,7 @@ def test_the_watchdog_does_not_wait_for_ever(tmp_path: Path) -> None:
     until("the command runs", started.exists)
     begun = time.monotonic()
 
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
     assert time.monotonic() - begun >= 0.2
     assert process.returncode == 128 + signal.SIGKILL
