@@ -11,8 +11,8 @@ import structlog
 from amends.errors import InvalidInput
 from amends.freshness import Freshness, Standing, judge
 from amends.listen import FIRST_RETRY, LAST_RETRY, Listener
-from amends.notify import CHECKPOINTS
-from amends.records import Position
+from amends.notify import CHECKPOINTS, CLEAR
+from amends.records import START, Position
 from amends.sources import Sources
 from amends.standings import Standings
 
@@ -22,6 +22,9 @@ log = structlog.get_logger("amends.freshness")
 
 POLL = 0.25
 """Seconds after which those who wait have the checkpoints read again, whatever was or was not announced."""
+
+LOOK = 1.0
+"""Seconds after which they are read again for those who keep answers: who moves one may die before saying so."""
 
 
 @dataclass(eq=False, slots=True)
@@ -67,21 +70,33 @@ class Checkpoints:
         self._following: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
         self._known: dict[str, Standing] = {}
+        self._noted: dict[str, Position] = {}
         self._heard = 0
         self._observers: list[Callable[[str | None], None]] = []
+        self._keeping: list[Callable[[], bool]] = []
+        self._looked = self._judged = 0.0
+        self._unsure = True
 
     @property
     def listening(self) -> bool:
         """Whether notes arrive: every change that is announced from now on will be heard."""
-        return self._listener is not None and self._listener.connected
+        return self._listener is not None and self._listener.connected and not self._unsure
 
-    def observe(self, observer: Callable[[str | None], None]) -> None:
+    @property
+    def _believed(self) -> bool:
+        """Whether notes are enough: they arrive, and what they say was compared with the database not long ago."""
+        return self.listening and asyncio.get_running_loop().time() - self._looked < LOOK
+
+    def observe(self, observer: Callable[[str | None], None], keeping: Callable[[], bool] | None = None) -> None:
         """Have a function called with each projection that is said, or seen, to have changed; None when any may have.
 
         Args:
             observer: called from the event loop's thread; must not wait.
+            keeping: whether it has anything that a change would make wrong, so that it is worth looking for one.
         """
         self._observers.append(observer)
+        if keeping is not None:
+            self._keeping.append(keeping)
 
     def start(self) -> None:
         """Listen, unless it does already."""
@@ -119,7 +134,9 @@ class Checkpoints:
             raise InvalidInput({"projections": "name at least one"})
         if key is None and (sure := self._surely(position, names)):
             return sure
-        heard, standings = self._heard, await self._read()
+        heard, standings = self._heard, self._expected(position, names) if key is None and timeout > 0 else None
+        if standings is None:
+            standings = await self._read()
         waiter = _Waiter(position, self._resolved(names, standings), key)
         self._waiters.add(waiter)
         try:
@@ -139,7 +156,7 @@ class Checkpoints:
 
     def _surely(self, position: Position, names: Collection[str]) -> Freshness | None:
         """Fresh, where that is known without asking: as long as notes arrive, a projection does not go back unheard."""
-        if not self.listening:
+        if not self._believed:
             return None
         known = [self._known.get(name) for name in self._sources.resolve(names, self._known)]
         sure = [each for each in known if each is not None and each.position >= position and not each.dead_letters]
@@ -147,6 +164,19 @@ class Checkpoints:
             return None
         slowest = min(sure, key=lambda each: each.position)
         return Freshness(True, slowest.position, slowest.projection)
+
+    def _expected(self, position: Position, names: Collection[str]) -> dict[str, Standing] | None:
+        """Where those stand that only have to move on, as far as notes tell; None where it takes asking."""
+        if not self._believed:
+            return None
+        resolved = self._sources.resolve(names, self._known)
+        known = {name: self._known[name] for name in resolved if name in self._known}
+        if len(known) < len(resolved):
+            return None
+        for name, each in known.items():
+            if each.state != "live" or each.dead_letters or self._noted.get(name, START) >= position:
+                return None
+        return known
 
     def _resolved(self, names: Collection[str], standings: Mapping[str, Standing]) -> frozenset[str]:
         resolved = self._sources.resolve(names, standings)
@@ -163,11 +193,21 @@ class Checkpoints:
     async def _read(self) -> dict[str, Standing]:
         """Where all stand; what has changed is a change that this client has been told of."""
         standings = await self._standings.read()
-        changed = [name for name, each in standings.items() if self._known.get(name) != each]
+        self._looked = asyncio.get_running_loop().time()
+        changed = [name for name, each in standings.items() if not self._has_told(each)]
         self._known = standings
         for name in changed:
             self._tell(name)
         return standings
+
+    def _has_told(self, now: Standing) -> bool:
+        """Whether the observers know already: its rows are as they were seen last, or as a note said that they are."""
+        known = self._known.get(now.projection)
+        if known is None:
+            return False
+        if replace(known, position=now.position, state=now.state, failed=now.failed) != now:
+            return False
+        return now.position in (known.position, self._noted.get(now.projection))
 
     async def _parked(
         self, waiters: Collection[_Waiter], standings: dict[str, Standing]
@@ -198,30 +238,61 @@ class Checkpoints:
 
     async def _learn(self, heard: list[str]) -> None:
         """Take in what was heard, if anything was, and have those judged who may be waiting no longer."""
-        look = not heard
+        look = not heard or (bool(self._waiters) and asyncio.get_running_loop().time() - self._judged >= POLL)
         self._heard += len(heard)
         for payload in heard:
-            name, _, at = payload.partition(":")
+            build = CLEAR.search(payload)
+            name, _, at = CLEAR.sub("", payload).partition(":")
             try:
                 position = Position.parse(at)
             except InvalidInput:  # after a reconnection: any may have been missed
                 self._known = {}
                 self._tell(None)
-                look = True
+                self._unsure = look = True
                 continue
             if name in self._known and position < self._known[name].position:
                 del self._known[name]  # an older build may be shown again
+            known = self._known.get(name)
+            if build is None:  # what is parked, or even what is shown, may have changed with it
+                self._known.pop(name, None)
+            elif known is not None and build.groups() == (str(known.version), str(known.generation)):
+                self._known[name] = replace(known, position=position, dead_letters=0)
+            self._noted[name] = position
             self._tell(name)
             for waiter in self._waiters:
-                look |= waiter.heard(name, position)
-        if look and self._waiters:
+                if waiter.heard(name, position) and not waiter.done.done():
+                    sure = self._surely(waiter.position, waiter.names) if waiter.key is None else None
+                    look |= sure is None
+                    if sure is not None:
+                        waiter.done.set_result(sure)
+        if look and (self._waiters or self._is_due()):
+            self._judged = asyncio.get_running_loop().time()
             standings = await self._read()
-            waiters = list(self._waiters)
+            waiters = self._there(standings)
             parked = await self._parked(waiters, standings)
             for waiter in waiters:
                 answer, open_ = waiter.judge(standings, parked)
                 if not open_ and not waiter.done.done():
                     waiter.done.set_result(answer)
+        self._unsure = False
+
+    def _there(self, standings: Mapping[str, Standing]) -> list[_Waiter]:
+        """Those who can be judged; whoever waits for what is there no longer is told so."""
+        there = []
+        for waiter in self._waiters:
+            gone = sorted(set(waiter.names) - standings.keys())
+            if not gone:
+                there.append(waiter)
+            elif not waiter.done.done():
+                waiter.done.set_exception(InvalidInput({"projections": f"there is no {', '.join(gone)} any more"}))
+        return there
+
+    def _is_due(self) -> bool:
+        """Whether to look for those who keep answers: when nothing is known to tell a change from, and now and then."""
+        if self._unsure:
+            return bool(self._keeping)
+        overdue = asyncio.get_running_loop().time() - self._looked >= LOOK
+        return overdue and any(keeping() for keeping in self._keeping)
 
     def _tell(self, name: str | None) -> None:
         for observer in self._observers:

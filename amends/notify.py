@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +13,7 @@ from amends.database import Pool
 from amends.listen import FIRST_RETRY, LAST_RETRY, Listener
 from amends.records import START, Position
 
-__all__ = ["CHECKPOINTS", "EVENTS", "NOTIFY", "Listener", "Notifier"]
+__all__ = ["CHECKPOINTS", "CLEAR", "EVENTS", "NOTIFY", "Listener", "Notifier", "clear"]
 
 log = structlog.get_logger("amends.notify")
 
@@ -20,13 +21,24 @@ EVENTS = "amends_events"
 """Channel of appends; the payload is the position, `xid:number`."""
 
 CHECKPOINTS = "amends_checkpoints"
-"""Channel of projections' progress; the payload is `name:xid:number`."""
+"""Channel of projections' progress; the payload is `name:xid:number`, and `clear()` behind it if nothing is parked."""
 
 NOTIFY = "select pg_notify(%s, %s)"
 """Wake the listeners of a channel; a transaction of its own, for inside another it would queue all commits."""
 
+CLEAR = re.compile(r":clear:(?P<version>\d+)\.(?P<generation>\d+)$")
+"""What stands behind a position when nothing of this build is parked, so that nobody need ask.
+
+Whoever may log in to the database may notify, and is trusted not to lie; a lie is found out within a second.
+"""
+
 FLUSH = 2.0
 """Seconds that leaving waits for the last notification to go out."""
+
+
+def clear(version: int, generation: int) -> str:
+    """What is put behind a position for `CLEAR`."""
+    return f":clear:{version}.{generation}"
 
 
 class Notifier:

@@ -6,7 +6,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
@@ -14,19 +14,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import ColumnElement, Date, DateTime, RowMapping, Select, literal, tuple_
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from amends.asking import PAGE, limit_problem, unaskable
 from amends.errors import InvalidInput
 from amends.query import Query
 
-__all__ = ["LARGEST", "PAGE", "Page", "between", "paged"]
+__all__ = ["Page", "between", "paged"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=BaseModel)
-
-PAGE = 50
-"""Rows of a page, unless told otherwise."""
-
-LARGEST = 1000
-"""Most rows of a page."""
 
 _DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
@@ -55,7 +50,9 @@ def paged(
     """A query for one page: as many rows as the limit says, behind those that a cursor has seen.
 
     A page begins behind a row, not at a number, so rows that come or go elsewhere neither repeat others nor hide
-    them; and with an index on the columns of `by` the last page costs what the first one does.
+    them; and with an index on the columns of `by` the last page costs what the first one does. A row that comes before
+    the cursor is not seen by who has passed there: so what happened, event by event, is walked by the event's `xid`,
+    then `position`. In that order rows become visible; by a clock, or by position alone, one may come in between later.
 
     Args:
         statement: a select without order and limit, its filters applied.
@@ -68,8 +65,8 @@ def paged(
     Raises:
         InvalidInput: the limit is none, or the cursor is not of this very question; names the field.
     """
-    if type(limit) is not int or not 1 <= limit <= LARGEST:
-        raise InvalidInput({"limit": f"must be a whole number from 1 to {LARGEST}, not {limit!r}"})
+    if problem := limit_problem(limit):
+        raise InvalidInput({"limit": problem})
     names = [str(column.key) for column in by]
     question = _fingerprint(statement, names, descending)
     wanted = statement
@@ -109,7 +106,9 @@ def between(
             continue
         if isinstance(bound, datetime) == days or (isinstance(bound, datetime) and bound.tzinfo is None):
             raise InvalidInput({name: f"must be {wants}, not {bound!r}"})
-        edge = literal(bound, column.type)
+        if problems := unaskable(bound, name):
+            raise InvalidInput(problems)
+        edge = literal(bound.astimezone(UTC) if isinstance(bound, datetime) else bound, column.type)
         if name == names[0]:
             found.append(column >= edge)
         else:
@@ -141,7 +140,10 @@ def _read(cursor: str, question: str, by: Sequence[ColumnElement[Any]]) -> list[
         if sum_.decode() != _digest(question.encode() + told):
             raise ValueError
         values = json.loads(told)
-        return [_reader(column)(value) for column, value in zip(by, values, strict=True)]
+        found = [_reader(column)(value) for column, value in zip(by, values, strict=True)]
+        if unaskable(found):  # the checksum is no secret
+            raise ValueError
+        return [value.astimezone(UTC) if isinstance(value, datetime) else value for value in found]
     except (NotBase64, ValueError, AttributeError, ValidationError) as error:
         problem = "is not the `next` of a page of this very question, with the same filters and order"
         raise InvalidInput({"after": problem}) from error

@@ -63,6 +63,7 @@ class Projection:
         comment: str,
         computed: Mapping[str, tuple[str, str]] | None = None,
         view: bool = True,
+        since: int | None = None,
     ) -> Table:
         """Declare a table `read_models.<name>_v<version>`, and the view `views.<name>` of the same columns over it.
 
@@ -72,6 +73,8 @@ class Projection:
             comment: what a row is.
             computed: further columns of the view: name → (SQL expression over the columns, comment).
             view: False keeps the table to the projection.
+            since: the version from which on its rows mean the same; this one, when not given. A build is to have the
+                same rows as what is served, unless that is of an older version: then differences are only reported.
 
         Returns:
             the table, to name it in handlers.
@@ -82,7 +85,15 @@ class Projection:
         if any(known.name == name for known in self.tables.values()):
             raise TypeError(f"Projection {self.name!r} has a table {name!r} already")
         declared = ReadTable(
-            self.name, self.version, self.metadata, name, items, comment=comment, computed=computed or {}, view=view
+            self.name,
+            self.version,
+            self.metadata,
+            name,
+            items,
+            comment=comment,
+            computed=computed or {},
+            view=view,
+            since=since,
         )
         self.tables[declared.table] = declared
         if view:

@@ -9,11 +9,22 @@ import structlog
 from amends.applying import Writer
 from amends.batch import Batch, sort_out
 from amends.database import Connection, Pool
-from amends.dead_letters import alarm, blocked_keys, keep, letters_of, lock, park, retried_keys
+from amends.dead_letters import (
+    alarm,
+    alert_parked,
+    blocked_keys,
+    carry_skips,
+    keep,
+    known,
+    letters_of,
+    lock,
+    park,
+    retried_keys,
+)
 from amends.errors import Superseded
 from amends.feed import Feed, Row
 from amends.following import Follower
-from amends.notify import CHECKPOINTS, NOTIFY
+from amends.notify import CHECKPOINTS, NOTIFY, clear
 from amends.projection import Projection
 from amends.records import Position
 from amends.wakeups import POLL
@@ -83,18 +94,30 @@ class Projector(Follower):
         await self._write(found, None if self._dead_letters else await self._folded(found))
 
     async def _folded(self, found: Sequence[Row]) -> Batch:
-        return sort_out(self._projection, found, self._partition)
+        return sort_out(self._projection, found, self._partition, skipped=self._writer.skipped)
+
+    async def _find(self) -> bool:
+        if not await super()._find():
+            return False
+        async with self._pool.connection() as connection:
+            # while it is served, only what is parked can be skipped, and that it has passed
+            self._writer.skipped = await carry_skips(connection, self._build, self._at)
+            self._writer.known = await known(connection, self._build)
+        return True
+
+    async def _begin(self, connection: Connection, some: Sequence[Row]) -> set[str]:
+        """Move the checkpoint; returns the keys that are parked."""
+        self._dead_letters = await self._move(connection, some[-1].position, len(some))
+        return await blocked_keys(connection, self._build) if self._dead_letters else set()
 
     async def _write(self, found: Sequence[Row], folded: Batch | None) -> None:
-        async def begin(connection: Connection, some: Sequence[Row]) -> set[str]:
-            self._dead_letters = await self._move(connection, some[-1].position, len(some))
-            return await blocked_keys(connection, self._build) if self._dead_letters else set()
-
         async def end(connection: Connection, batch: Batch, blocked: set[str]) -> None:
             if batch.letters:
                 await park(connection, self._build, batch.letters, blocked)
+                if self._role == "served":  # a build is compared, and that tells what is new
+                    await alert_parked(connection, self._build, batch.letters)
 
-        done = await self._writer.apply(self._build.generation, found, begin, end, folded=folded)
+        done = await self._writer.apply(self._build.generation, found, self._begin, end, folded=folded)
         self._dead_letters += len(done.letters)
         alarm(self._build, done.letters)
         async with self._pool.connection() as connection:
@@ -134,8 +157,8 @@ class Projector(Follower):
     async def _announce(self, connection: Connection) -> None:
         """Send word, unless nobody sees these rows yet; of the slowest, where several share the work."""
         if self._role == "served":
-            at = self._at
+            at, more = self._at, "" if self._dead_letters else clear(self._build.version, self._build.generation)
             if self._projection.partitions > 1:
                 row = await (await connection.execute(SLOWEST, self._build[:3])).fetchone()
-                at = at if row is None else Position(*row)
-            await connection.execute(NOTIFY, (CHECKPOINTS, f"{self._name}:{at}"))
+                at, more = at if row is None else Position(*row), ""  # of the others' parked events nothing is known
+            await connection.execute(NOTIFY, (CHECKPOINTS, f"{self._name}:{at}{more}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -25,10 +25,12 @@ class Query(Generic[T]):
     Args:
         statement: a select over views.
         read: turns the rows found into the answer.
+        refused: what it means when the database refuses it: SQLSTATE → the argument that asked too much, and why.
     """
 
     statement: Select[Any] | TextualSelect
     read: Callable[[Sequence[Mapping[Any, Any]]], T]
+    refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
     def views(self) -> frozenset[str]:

@@ -7,8 +7,9 @@ from datetime import datetime
 from pydantic import BaseModel
 from sqlalchemy import DateTime, Text, select
 
+from amends.asking import PAGE, Limit, checked
 from amends.derived_views import DerivedView
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.query import Query
 from read_models.order_history import OrderStatus
 
@@ -63,13 +64,14 @@ class CustomerOrderRow(BaseModel):
 _view = customer_orders.table
 
 
+@checked
 def orders_of_customer(
     customer_id: str,
     *,
     status: OrderStatus | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[CustomerOrderRow]]:
     """A customer's orders, newest first, page by page.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
 from sqlalchemy import DateTime, Text, select
 
+from amends.asking import PAGE, AnyText, Limit, checked
 from amends.derived_views import DerivedView
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.query import Query, first
-from read_models.searching import matching, typos_forgiven
+from read_models.searching import NO_TYPOS, matching, typos_forgiven
 
 __all__ = [
     "FoundCustomer",
@@ -50,7 +52,7 @@ customer_profile = DerivedView(
         "member_since": "When the customer registered.",
         "last_login": "When the customer last logged in; null if never.",
         "total_orders": "Orders that were completed, those that came back among them; none cancelled or under way.",
-        "total_spent": "Spent on these orders by currency, in minor units, less what was given back: "
+        "total_spent": "Spent on these orders by currency, as JSON, in minor units, less what was given back: "
         '{"EUR": 1250}. Currencies are never added up.',
         "last_order_at": "When the latest of these orders was placed; null if there is none.",
     },
@@ -107,13 +109,15 @@ _search = customer_search.table
 _shown = [_search.c[name] for name in FoundCustomer.model_fields if name != "rank"]
 
 
+@checked
 def profile(customer_id: str) -> Query[ProfileRow | None]:
     """One customer's profile."""
     return first(select(_profile).where(_profile.c.customer_id == customer_id), ProfileRow)
 
 
+@checked
 def profile_page(
-    *, since: datetime | None = None, until: datetime | None = None, limit: int = PAGE, after: str | None = None
+    *, since: datetime | None = None, until: datetime | None = None, limit: Limit = PAGE, after: str | None = None
 ) -> Query[Page[ProfileRow]]:
     """Profiles by when the customers registered, newest first, page by page.
 
@@ -131,8 +135,9 @@ def profile_page(
     return paged(found, ProfileRow, by=by, descending=True, limit=limit, after=after)
 
 
+@checked
 def search_page(
-    words: str, *, typos: bool = False, limit: int = PAGE, after: str | None = None
+    words: AnyText, *, typos: bool = False, limit: Limit = PAGE, after: str | None = None
 ) -> Query[Page[FoundCustomer]]:
     """Customers by words of name and e-mail address, those that fit best first, page by page.
 
@@ -148,11 +153,12 @@ def search_page(
     fits, rank = matching(words, _search.c.document, _search.c.words, typos=typos)
     rank = rank.label("rank")
     by = (rank, _search.c.customer_id)
-    return paged(select(*_shown, rank).where(fits), FoundCustomer, by=by, descending=True, limit=limit, after=after)
+    page = paged(select(*_shown, rank).where(fits), FoundCustomer, by=by, descending=True, limit=limit, after=after)
+    return replace(page, refused=NO_TYPOS)
 
 
 async def search_customers(
-    ask: Callable[[Query[Any]], Awaitable[Any]], words: str, *, limit: int = PAGE, after: str | None = None
+    ask: Callable[[Query[Any]], Awaitable[Any]], words: AnyText, *, limit: Limit = PAGE, after: str | None = None
 ) -> Page[FoundCustomer]:
     """Customers by words, typos forgiven where the database can; see `search_page`.
 

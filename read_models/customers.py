@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import Column, DateTime, Index, Text, select
 
 from amends import Recorded
+from amends.asking import checked
 from amends.changes import Rows
 from amends.projection import Projection
 from amends.query import Query, first
@@ -35,7 +36,10 @@ members = customers.table(
     comment="One row a registered customer. Holds personal data.",
     computed={
         "words": (WORDS, "Name and e-mail address as searches see them. Personal data."),
-        "document": (document(WORDS), "What full-text searches find the customer by. Personal data."),
+        "document": (
+            document(WORDS),
+            "What full-text searches find the customer by: document @@ to_tsquery('simple', 'ada:*'). Personal data.",
+        ),
     },
 )
 
@@ -74,6 +78,7 @@ class CustomerRow(BaseModel):
 _members = customers.view("customers")
 
 
+@checked
 def customer(customer_id: str) -> Query[CustomerRow | None]:
     """One customer, without personal data."""
     known = select(_members.c.customer_id, _members.c.registered_at)

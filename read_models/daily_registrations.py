@@ -8,8 +8,9 @@ from pydantic import BaseModel
 from sqlalchemy import BigInteger, Column, Date, select
 
 from amends import Recorded
+from amends.asking import PAGE, Limit, checked
 from amends.changes import Rows
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.projection import Projection
 from amends.query import Query
 from domain.customer import CustomerRegistered
@@ -43,8 +44,9 @@ class RegistrationsRow(BaseModel):
 _days = registrations.view("daily_registrations")
 
 
+@checked
 def daily_registrations(
-    *, first: date | None = None, last: date | None = None, limit: int = PAGE, after: str | None = None
+    *, first: date | None = None, last: date | None = None, limit: Limit = PAGE, after: str | None = None
 ) -> Query[Page[RegistrationsRow]]:
     """Registrations day by day, page by page; days without any have no row.
 

@@ -8,8 +8,9 @@ from decimal import Decimal
 from pydantic import BaseModel
 from sqlalchemy import Date, Text, select
 
+from amends.asking import PAGE, Limit, checked
 from amends.derived_views import DerivedView
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.query import Query
 
 __all__ = ["RevenueRow", "daily_revenue", "revenue_by_day"]
@@ -61,12 +62,13 @@ class RevenueRow(BaseModel):
 _view = daily_revenue.table
 
 
+@checked
 def revenue_by_day(
     *,
     currency: str | None = None,
     first: date | None = None,
     last: date | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[RevenueRow]]:
     """Revenue day by day and by currency, page by page; days on which nothing was sold or given back have no row.

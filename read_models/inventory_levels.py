@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Text, select, type_coerce
 
 from amends import Recorded
+from amends.asking import PAGE, Limit, checked
 from amends.changes import Rows
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.projection import Projection
 from amends.query import Query, many
 from domain.replenishment import ReplenishmentCancelled, ReplenishmentDelivered, ReplenishmentOpened
@@ -154,13 +155,15 @@ _levels = inventory.view("inventory_levels")
 _replenishments = inventory.view("replenishments")
 
 
+@checked
 def levels(skus: Sequence[str] | None = None) -> Query[list[LevelRow]]:
     """Stock by product; of all products unless some are named."""
     chosen = select(_levels) if skus is None else select(_levels).where(_levels.c.sku.in_(skus))
     return many(chosen.order_by(_levels.c.sku), LevelRow)
 
 
-def level_page(*, low: bool | None = None, limit: int = PAGE, after: str | None = None) -> Query[Page[LevelRow]]:
+@checked
+def level_page(*, low: bool | None = None, limit: Limit = PAGE, after: str | None = None) -> Query[Page[LevelRow]]:
     """Stock by product, page by page.
 
     Args:
@@ -177,13 +180,14 @@ def level_page(*, low: bool | None = None, limit: int = PAGE, after: str | None 
     return paged(found, LevelRow, by=[_levels.c.sku], limit=limit, after=after)
 
 
+@checked
 def replenishment_page(
     *,
     sku: str | None = None,
     status: ReplenishmentStatus | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[ReplenishmentRow]]:
     """What was ordered from suppliers, oldest first, page by page.
@@ -206,6 +210,7 @@ def replenishment_page(
     return paged(found, ReplenishmentRow, by=by, limit=limit, after=after)
 
 
+@checked
 def replenishments(sku: str | None = None) -> Query[list[ReplenishmentRow]]:
     """What was ordered from suppliers, oldest first; of all products unless one is named."""
     chosen = select(_replenishments) if sku is None else select(_replenishments).where(_replenishments.c.sku == sku)

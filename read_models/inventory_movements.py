@@ -9,10 +9,12 @@ from pydantic import BaseModel
 from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Text, select
 
 from amends import Recorded
+from amends.asking import PAGE, Limit, checked
 from amends.changes import Rows
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.projection import Projection
 from amends.query import Query
+from amends.read_tables import LATER
 from domain.stock import StockCommitted, StockConfirmed, StockLapsed, StockReceived, StockReleased, StockReserved
 from read_models.days import MADE_WITH, day_of
 
@@ -20,7 +22,7 @@ __all__ = ["DayRow", "MovementKind", "MovementRow", "inventory_days", "inventory
 
 MovementKind = Literal["received", "reserved", "confirmed", "released", "lapsed", "committed"]
 
-movements = Projection("inventory_movements", version=1, made_with=MADE_WITH)
+movements = Projection("inventory_movements", version=2, made_with=MADE_WITH)
 
 moves = movements.table(
     "inventory_movements",
@@ -41,8 +43,16 @@ moves = movements.table(
     Column("reserved", BigInteger, nullable=False, default=0, comment="Change of the pieces promised, with its sign."),
     Column("reservation_id", Text, comment="For which reservation; an order's bears its id. Null when goods came in."),
     Column("actor", Text, nullable=False, comment="On whose behalf."),
-    Index("inventory_movements_by_sku", "sku", "position"),
-    Index("inventory_movements_by_reservation", "reservation_id", "position"),
+    Column(
+        "xid",
+        BigInteger,
+        nullable=False,
+        comment="Transaction of the event: things happened by xid, then position.",
+        info=LATER,
+    ),
+    Index("inventory_movements_by_feed", "xid", "position"),
+    Index("inventory_movements_by_sku", "sku", "xid", "position"),
+    Index("inventory_movements_by_reservation", "reservation_id", "xid", "position"),
     comment="One row a movement of stock. A product's changes up to a moment add up to its level at that moment.",
     computed={
         "available": ("on_hand - reserved", "Change of the pieces that can still be reserved, with its sign."),
@@ -121,6 +131,7 @@ def _move(
         reserved=reserved,
         reservation_id=None if isinstance(event, StockReceived) else event.reservation_id,
         actor=fact.actor,
+        xid=fact.position.xid,
     )
 
 
@@ -155,6 +166,7 @@ _moves = movements.view("inventory_movements")
 _days = movements.view("inventory_days")
 
 
+@checked
 def inventory_movements(
     *,
     sku: str | None = None,
@@ -162,10 +174,10 @@ def inventory_movements(
     kind: MovementKind | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[MovementRow]]:
-    """Movements of stock in the order of the log, page by page.
+    """Movements of stock in the order of the feed, page by page; what comes meanwhile comes after the pages seen.
 
     Args:
         sku: of which product.
@@ -182,15 +194,16 @@ def inventory_movements(
     wanted = {"sku": sku, "reservation_id": reservation_id, "kind": kind}
     found = select(_moves).where(*between(_moves.c.at, since, until))
     found = found.where(*(_moves.c[name] == value for name, value in wanted.items() if value is not None))
-    return paged(found, MovementRow, by=[_moves.c.position], limit=limit, after=after)
+    return paged(found, MovementRow, by=[_moves.c.xid, _moves.c.position], limit=limit, after=after)
 
 
+@checked
 def inventory_days(
     sku: str,
     *,
     first: date | None = None,
     last: date | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[DayRow]]:
     """How much of a product moved in a day, day by day, page by page.

@@ -7,8 +7,9 @@ from decimal import Decimal
 from pydantic import BaseModel
 from sqlalchemy import Boolean, Numeric, Text, select
 
+from amends.asking import PAGE, Limit, checked
 from amends.derived_views import DerivedView
-from amends.paging import PAGE, Page, paged
+from amends.paging import Page, paged
 from amends.query import Query
 from read_models.days import TIME_ZONE
 
@@ -71,12 +72,13 @@ class ReportRow(BaseModel):
 _view = inventory_report.table
 
 
+@checked
 def report(
     *,
     low: bool | None = None,
     discontinued: bool | None = None,
     cover_below: int | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[ReportRow]]:
     """The report by product, page by page.

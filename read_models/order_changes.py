@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel
 from sqlalchemy import func, select, true
 
+from amends.asking import checked
 from amends.query import Query, first
 from amends.records import Position
 from amends.watching import Change, Changes
@@ -61,6 +62,7 @@ changes = Changes(_timeline, "order_id", OrderChange)
 """What happens to orders."""
 
 
+@checked
 def end_of(order_id: str) -> Query[OrderEnd | None]:
     """How near its end an order is; None when there is none."""
     mine = _timeline.c.order_id == order_id

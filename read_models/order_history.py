@@ -10,8 +10,9 @@ from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Text, func,
 from sqlalchemy.dialects.postgresql import JSONB
 
 from amends import Recorded
+from amends.asking import PAGE, Limit, checked
 from amends.changes import Rows
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.projection import Projection
 from amends.query import Query, first, many
 from domain.order import (
@@ -42,7 +43,7 @@ __all__ = [
 
 OrderStatus = Literal["placed", "completed", "cancelled", "refunded"]
 
-history = Projection("order_history", version=3)
+history = Projection("order_history", version=4)
 
 orders = history.table(
     "order_history",
@@ -50,7 +51,7 @@ orders = history.table(
     Column("customer_id", Text, comment="Who ordered."),
     Column("status", Text, comment="placed, then completed or cancelled; refunded once all has come back."),
     Column("reason", Text, comment="Why it was cancelled: a refusal's name, or who cancelled it."),
-    Column("lines", JSONB, comment="What was ordered: sku, quantity and unit price of each line."),
+    Column("lines", JSONB, comment="What was ordered, as JSON: sku, quantity and unit price of each line."),
     Column("currency", Text, comment="ISO 4217 currency of all amounts."),
     Column("total", BigInteger, nullable=False, default=0, comment="Price of all lines, in minor units."),
     Column("paid", BigInteger, nullable=False, default=0, comment="Taken from the customer, in minor units."),
@@ -79,7 +80,7 @@ timeline = history.table(
     Column(
         "xid", BigInteger, nullable=False, comment="Transaction of the event: things happened by xid, then position."
     ),
-    Index("order_timeline_by_time", "order_id", "at", "position"),
+    Index("order_timeline_by_feed", "order_id", "xid", "position"),
     comment="One row for each thing that happened to an order.",
 )
 
@@ -267,17 +268,20 @@ _timeline = history.view("order_timeline")
 _placed = _orders.c.placed_at.is_not(None)  # a payment that was taken for no order of ours has left a row, but is none
 
 
+@checked
 def order(order_id: str) -> Query[OrderRow | None]:
     """One order."""
     return first(select(_orders).where(_orders.c.order_id == order_id, _placed), OrderRow)
 
 
-def orders_of(customer_id: str, limit: int = 50) -> Query[list[OrderRow]]:
+@checked
+def orders_of(customer_id: str, limit: Limit = PAGE) -> Query[list[OrderRow]]:
     """A customer's latest orders, newest first."""
     mine = select(_orders).where(_orders.c.customer_id == customer_id)
     return many(mine.order_by(_orders.c.placed_at.desc(), _orders.c.order_id).limit(limit), OrderRow)
 
 
+@checked
 def order_page(
     *,
     customer_id: str | None = None,
@@ -285,7 +289,7 @@ def order_page(
     currency: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[OrderRow]]:
     """Orders by when they were placed, newest first, page by page.
@@ -309,10 +313,11 @@ def order_page(
     return paged(found, OrderRow, by=by, descending=True, limit=limit, after=after)
 
 
+@checked
 def timeline_page(
-    order_id: str, *, event: str | None = None, limit: int = PAGE, after: str | None = None
+    order_id: str, *, event: str | None = None, limit: Limit = PAGE, after: str | None = None
 ) -> Query[Page[TimelineRow]]:
-    """What happened to an order, oldest first, page by page.
+    """What happened to an order, oldest first, page by page; what happens meanwhile comes after what is seen already.
 
     Args:
         order_id: which order.
@@ -326,15 +331,17 @@ def timeline_page(
     found = select(_timeline).where(_timeline.c.order_id == order_id)
     if event is not None:
         found = found.where(_timeline.c.event == event)
-    return paged(found, TimelineRow, by=(_timeline.c.at, _timeline.c.position), limit=limit, after=after)
+    return paged(found, TimelineRow, by=(_timeline.c.xid, _timeline.c.position), limit=limit, after=after)
 
 
+@checked
 def timeline_of(order_id: str) -> Query[list[TimelineRow]]:
     """What happened to an order, oldest first."""
     mine = select(_timeline).where(_timeline.c.order_id == order_id)
-    return many(mine.order_by(_timeline.c.at, _timeline.c.position), TimelineRow)
+    return many(mine.order_by(_timeline.c.xid, _timeline.c.position), TimelineRow)
 
 
+@checked
 def money(*, ended: bool = False) -> Query[list[MoneyRow]]:
     """Money by currency.
 

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from sqlalchemy import BigInteger, Column, DateTime, Index, Text, select
 
 from amends import Recorded
+from amends.asking import PAGE, Limit, checked
 from amends.changes import Change, Rows
 from amends.derived_views import DerivedView
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.projection import Projection
 from amends.query import Query, first
 from domain.payment import PaymentAuthorised, PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentRequested
@@ -20,7 +21,7 @@ __all__ = ["LedgerRow", "MovementKind", "PaymentRow", "ledger", "ledger_page", "
 
 MovementKind = Literal["authorised", "processed", "refunded", "failed"]
 
-payments = Projection("payments", version=1)
+payments = Projection("payments", version=2)
 
 asked = payments.table(
     "payments",
@@ -59,8 +60,12 @@ moves = payments.table(
     Column("held", BigInteger, nullable=False, default=0, comment="Money held for us from then on, in minor units."),
     Column("provider_ref", Text, comment="What the provider calls it; null where it was not told."),
     Column("reason", Text, comment="Why it failed; null where it did not."),
-    Index("payment_movements_by_payment", "payment_id", "position"),
-    Index("payment_movements_by_order", "order_id", "position"),
+    Column(
+        "xid", BigInteger, nullable=False, comment="Transaction of the event: things happened by xid, then position."
+    ),
+    Index("payment_movements_by_feed", "xid", "position"),
+    Index("payment_movements_by_payment", "payment_id", "xid", "position"),
+    Index("payment_movements_by_order", "order_id", "xid", "position"),
     comment="One row for each thing that the payment provider did; views.payments_ledger says of which payment.",
 )
 
@@ -68,10 +73,12 @@ ledger = DerivedView(
     "payments_ledger",
     """
     select moved.position, moved.at, moved.payment_id, moved.order_id, payment.customer_id, payment.method, moved.kind,
-           moved.amount, moved.held, payment.currency, moved.provider_ref, moved.reason
+           moved.amount, moved.held, payment.currency, moved.provider_ref, moved.reason, moved.xid
     from views.payment_movements as moved join views.payments as payment on payment.payment_id = moved.payment_id
     """,
-    comment="One row a movement of money. The amounts of an order add up to what it has paid less what it got back.",
+    comment="One row a movement of money. The amounts of an order that was placed here add up to what it has paid less "
+    "what it got back. One that was taken over from another system has no rows, for its money moved there; "
+    "views.order_history has the sums of both.",
     columns={
         "position": "Number of the event in the log.",
         "at": "When it was recorded.",
@@ -87,9 +94,11 @@ ledger = DerivedView(
         "currency": "ISO 4217 currency of the amounts.",
         "provider_ref": "What the provider calls it; null where it was not told.",
         "reason": "Why it failed; null where it did not.",
+        "xid": "Transaction of the event: things happened by xid, then position.",
     },
     types={
         "position": BigInteger(),
+        "xid": BigInteger(),
         "at": DateTime(timezone=True),
         **dict.fromkeys(("payment_id", "order_id", "customer_id", "method", "kind", "currency"), Text()),
     },
@@ -143,8 +152,8 @@ def _moved(
     fact: Recorded,
     kind: MovementKind,
 ) -> Change:
-    change = rows(moves, fact.position.number)
-    return change.set(payment_id=event.payment_id, order_id=event.order_id, at=fact.recorded_at, kind=kind)
+    change = rows(moves, fact.position.number).set(at=fact.recorded_at, xid=fact.position.xid)
+    return change.set(payment_id=event.payment_id, order_id=event.order_id, kind=kind)
 
 
 class PaymentRow(BaseModel):
@@ -186,11 +195,13 @@ _payments = payments.view("payments")
 _ledger = ledger.table
 
 
+@checked
 def payment(payment_id: str) -> Query[PaymentRow | None]:
     """One payment."""
     return first(select(_payments).where(_payments.c.payment_id == payment_id), PaymentRow)
 
 
+@checked
 def ledger_page(
     *,
     order_id: str | None = None,
@@ -201,10 +212,10 @@ def ledger_page(
     currency: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[LedgerRow]]:
-    """Movements of money in the order of the log, page by page.
+    """Movements of money in the order of the feed, page by page; what comes meanwhile comes after the pages seen.
 
     Args:
         order_id: of which order.
@@ -231,4 +242,4 @@ def ledger_page(
     }
     found = select(_ledger).where(*between(_ledger.c.at, since, until))
     found = found.where(*(_ledger.c[name] == value for name, value in wanted.items() if value is not None))
-    return paged(found, LedgerRow, by=[_ledger.c.position], limit=limit, after=after)
+    return paged(found, LedgerRow, by=[_ledger.c.xid, _ledger.c.position], limit=limit, after=after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,13 +11,14 @@ from pydantic import BaseModel
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Text, select, type_coerce
 
 from amends import Recorded
+from amends.asking import PAGE, AnyText, Limit, checked
 from amends.changes import Rows
-from amends.paging import PAGE, Page, paged
+from amends.paging import Page, paged
 from amends.projection import Projection
 from amends.query import Query, many
 from domain.product import PriceChanged, ProductAdded, ProductDiscontinued
 from domain.stock import StockLapsed, StockReceived, StockReleased, StockReserved
-from read_models.searching import document, folded, matching, trigram_index, typos_forgiven, word_index
+from read_models.searching import NO_TYPOS, document, folded, matching, trigram_index, typos_forgiven, word_index
 
 __all__ = ["FoundProduct", "ProductRow", "catalog", "product_page", "product_search", "products", "search_products"]
 
@@ -121,17 +123,19 @@ _shown = [_catalog.c[name] for name in ProductRow.model_fields]
 _added = _catalog.c.added_at.is_not(None)  # goods that came in for a product nobody has added have left a row
 
 
+@checked
 def products(skus: Sequence[str]) -> Query[list[ProductRow]]:
     """The products with these SKUs, as far as there are any."""
     return many(select(*_shown).where(_added, _catalog.c.sku.in_(skus)).order_by(_catalog.c.sku), ProductRow)
 
 
+@checked
 def product_page(
     *,
     discontinued: bool | None = None,
     in_stock: bool | None = None,
     currency: str | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[ProductRow]]:
     """The catalogue by SKU, page by page.
@@ -156,8 +160,14 @@ def product_page(
     return paged(found, ProductRow, by=[_catalog.c.sku], limit=limit, after=after)
 
 
+@checked
 def product_search(
-    words: str, *, discontinued: bool | None = False, typos: bool = False, limit: int = PAGE, after: str | None = None
+    words: AnyText,
+    *,
+    discontinued: bool | None = False,
+    typos: bool = False,
+    limit: Limit = PAGE,
+    after: str | None = None,
 ) -> Query[Page[FoundProduct]]:
     """Products by words of name and SKU, those that fit best first, page by page.
 
@@ -176,15 +186,16 @@ def product_search(
     found = select(*_shown, rank).where(_added, fits)
     if discontinued is not None:
         found = found.where(_catalog.c.discontinued.is_(discontinued))
-    return paged(found, FoundProduct, by=[rank, _catalog.c.sku], descending=True, limit=limit, after=after)
+    page = paged(found, FoundProduct, by=[rank, _catalog.c.sku], descending=True, limit=limit, after=after)
+    return replace(page, refused=NO_TYPOS)
 
 
 async def search_products(
     ask: Callable[[Query[Any]], Awaitable[Any]],
-    words: str,
+    words: AnyText,
     *,
     discontinued: bool | None = False,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Page[FoundProduct]:
     """Products by words, typos forgiven where the database can; see `product_search`.

@@ -33,7 +33,9 @@ orders = sales.table(
     Column("currency", Text, comment="ISO 4217 currency of the order."),
     Column("total", BigInteger, nullable=False, default=0, comment="Price of all lines, in minor units."),
     Column("sold_on", Date, comment="Day on which it was completed, in the shop's time zone; null until it is."),
-    Column("lines", JSONB, comment="What it is about: sku, units and amount, in minor units, of each product."),
+    Column(
+        "lines", JSONB, comment="What it is about, as JSON: sku, units and amount, in minor units, of each product."
+    ),
     Index("sales_by_day", "sold_on", "currency", postgresql_include=["total"]),
     comment="One row an order: what it is worth, and the day on which that became revenue.",
 )
@@ -55,7 +57,7 @@ returns = sales.table(
     Column("return_id", Text, primary_key=True, comment="The return."),
     Column("currency", Text, comment="ISO 4217 currency of the order."),
     Column("returned_on", Date, comment="Day on which it was completed, in the shop's time zone; null until it is."),
-    Column("lines", JSONB, comment="What came back: sku, units and amount, in minor units, of each product."),
+    Column("lines", JSONB, comment="What came back, as JSON: sku, units and amount, in minor units, of each product."),
     Index("sales_returns_by_day", "returned_on"),
     comment="One row a return of goods, open and withdrawn ones among them: those have no day.",
 )

@@ -7,8 +7,9 @@ from datetime import date
 from pydantic import BaseModel
 from sqlalchemy import Date, Text, func, select
 
+from amends.asking import PAGE, Limit, checked
 from amends.derived_views import DerivedView
-from amends.paging import PAGE, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.query import Query, many
 
 __all__ = ["ProductSalesRow", "SalesRow", "best_sellers", "sales_by_product", "sales_of_products"]
@@ -77,13 +78,14 @@ _view = sales_by_product.table
 _sums = [func.sum(_view.c[name]).label(name) for name in list(ProductSalesRow.model_fields)[2:]]
 
 
+@checked
 def sales_of_products(
     *,
     sku: str | None = None,
     currency: str | None = None,
     first: date | None = None,
     last: date | None = None,
-    limit: int = PAGE,
+    limit: Limit = PAGE,
     after: str | None = None,
 ) -> Query[Page[SalesRow]]:
     """Sales by day, product and currency, page by page.
@@ -105,8 +107,9 @@ def sales_of_products(
     return paged(found, SalesRow, by=[_view.c.day, _view.c.sku, _view.c.currency], limit=limit, after=after)
 
 
+@checked
 def best_sellers(
-    currency: str, *, first: date | None = None, last: date | None = None, limit: int = PAGE
+    currency: str, *, first: date | None = None, last: date | None = None, limit: Limit = PAGE
 ) -> Query[list[ProductSalesRow]]:
     """The products that brought most revenue in some days.
 

@@ -32,7 +32,7 @@ from sqlalchemy.sql.compiler import DDLCompiler
 
 from amends.query import Query
 
-__all__ = ["document", "folded", "matching", "trigram_index", "typos_forgiven", "word_index"]
+__all__ = ["NO_TYPOS", "document", "folded", "matching", "trigram_index", "typos_forgiven", "word_index"]
 
 MOST_WORDS = 16
 """So many words of a question are looked for; what follows them is left out."""
@@ -48,6 +48,9 @@ THERE = "to_regprocedure('word_similarity(text,text)') is not null"
 
 TRIGRAMS = "gin_trgm_ops"
 """How pg_trgm lets an index find letters."""
+
+NO_TYPOS = {"42883": {"typos": "can't be forgiven in this database, which lacks pg_trgm; ask `typos_forgiven` first"}}
+"""What it means when a search is refused for a function that there is not."""
 
 _SIMPLE: ColumnElement[Any] = cast(literal_column("'simple'"), REGCONFIG)
 

@@ -136,7 +136,7 @@ async def fetch(url: str, query: str, *parameters: object) -> list[tuple[Any, ..
         return await (await connection.execute(query.encode(), parameters or None)).fetchall()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     """Look again and again until it is so."""
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - a query tells, no event does
@@ -154,7 +154,7 @@ class Beats:
         self.positions.append(position)
         self._beaten.set()
 
-    async def until(self, condition: Callable[[Beats], bool], seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[Beats], bool], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not condition(self):
                 await self._beaten.wait()

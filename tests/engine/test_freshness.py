@@ -8,11 +8,13 @@ from sqlalchemy import Column, MetaData, Table, Text, exists, func, select, text
 
 from amends.database import Pool, open_pool
 from amends.errors import InvalidInput
+from amends.freshness import Standing
 from amends.projector import Projector
 from amends.query import first, many
 from amends.reader import Reader
 from amends.records import START, Position
 from amends.sources import Sources, views_in
+from amends.standings import Standings
 from tests.engine.readside_shop import OrderRow, Placed, append, connect, fetch, install, order_list, running, until
 from tests.engine.standing import Parked, Stands, standing
 
@@ -229,6 +231,131 @@ async def test_given_a_note_about_a_build_beside_when_waiting_then_not_taken_for
 
     await until(noted)
     assert not (await waiting).fresh
+
+
+# What notes tell
+
+
+async def listens(url: str, reader: Reader, names: list[str]) -> None:
+    """Have a reader know where a projection stands, and hear what becomes of it."""
+    assert not (await reader.at_least(Position(10**12, 1), names, 0.1)).fresh
+
+    async def so() -> bool:
+        return await fetch(url, LISTENING) == [(1,)]
+
+    await until(so)
+    at = await place(url, "first")
+    assert (await reader.at_least(at, names, 60)).fresh
+
+
+async def test_given_a_reader_that_listens_when_waited_for_many_writes_then_notes_tell_and_the_database_is_not_asked(
+    database_url: str, pool: Pool, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, read = [], Standings.read
+
+    async def counting(self: Standings) -> dict[str, Standing]:
+        asked.append(1)
+        return await read(self)
+
+    monkeypatch.setattr(Standings, "read", counting)
+    async with running(Projector(order_list(), pool, database_url, poll=0.01)):
+        await listens(database_url, reader, NAMES)
+        monkeypatch.setattr("amends.checkpoints.POLL", 1000)
+        await asyncio.wait_for(reader.at_least(await place(database_url, "second"), NAMES, 60), 60)
+        before = len(asked)
+        for number in range(20):
+            at = await place(database_url, f"o{number}")
+            assert (await reader.at_least(at, NAMES, 60)).position == at
+    assert len(asked) == before
+
+
+async def test_given_a_reader_that_listens_when_the_event_waited_for_is_parked_then_told(
+    database_url: str, pool: Pool, reader: Reader
+) -> None:
+    async with running(Projector(order_list(), pool, database_url, poll=0.01)):
+        await listens(database_url, reader, NAMES)
+        at = await place(database_url, "o1", total=10**19)
+        async with asyncio.timeout(20):
+            answer = await reader.at_least(at, NAMES, 1000)
+    assert (answer.fresh, answer.reason) == (False, "parked")
+
+
+async def test_given_notes_of_another_projection_without_a_pause_when_the_one_waited_for_is_paused_then_told(
+    database_url: str, reader: Reader
+) -> None:
+    await standing(database_url, Stands("p", AT), Stands("q", AT))
+    waiting = asyncio.create_task(reader.at_least(LATER, "p", 1000))
+
+    async def listening() -> bool:
+        return await fetch(database_url, LISTENING) == [(1,)]
+
+    await until(listening)
+    await standing(database_url, Stands("p", AT, "paused"), Stands("q", AT))
+
+    async def told() -> bool:
+        await fetch(database_url, "select pg_notify('amends_checkpoints', 'q:100:8:clear')")
+        return waiting.done()
+
+    await until(told)
+    assert (await waiting).reason == "paused"
+
+
+async def hears(url: str, reader: Reader, *notes: str) -> None:
+    """Have a reader hear notes."""
+    heard: list[str | None] = []
+    reader._checkpoints.observe(heard.append)
+    for note in notes:
+        await fetch(url, "select pg_notify('amends_checkpoints', %s)", note)
+
+    async def so() -> bool:
+        return len(heard) >= len(notes)
+
+    await until(so)
+
+
+async def knows(url: str, reader: Reader, *stands: Stands | Parked) -> None:
+    """Have a reader know where projections stand, and hear nothing from the clock any more."""
+    await standing(url, *stands)
+    assert not (await reader.at_least(Position(10**12, 1), "p", 0.1)).fresh
+
+    async def listening() -> bool:
+        return reader._checkpoints.listening
+
+    await until(listening)
+
+
+@pytest.mark.parametrize(("note", "fresh"), [("p:200:9:clear:1.1", True), ("p:200:9:clear:1.2", False)])
+async def test_given_a_note_of_another_build_that_nothing_is_parked_when_waited_for_then_not_believed(
+    database_url: str, reader: Reader, monkeypatch: pytest.MonkeyPatch, note: str, fresh: bool
+) -> None:
+    """A build that is shown no longer may send its last word late."""
+    monkeypatch.setattr("amends.checkpoints.LOOK", 1000)
+    await knows(database_url, reader, Stands("p", AT))
+    await hears(database_url, reader, note)
+    assert (await reader.at_least(LATER, "p", 0.05)).fresh is fresh
+
+
+async def test_given_a_note_that_does_not_say_what_is_parked_when_it_came_before_the_question_then_asked_at_once(
+    database_url: str, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await knows(database_url, reader, Stands("p", AT))
+    monkeypatch.setattr("amends.checkpoints.POLL", 1000)
+    await standing(database_url, Stands("p", LATER))
+    await hears(database_url, reader, "p:200:9")
+    async with asyncio.timeout(20):
+        assert (await reader.at_least(LATER, "p", 1000)).fresh
+
+
+async def test_given_one_who_waits_when_the_projection_is_dropped_then_told_and_others_go_on(
+    database_url: str, reader: Reader
+) -> None:
+    await knows(database_url, reader, Stands("p", AT), Stands("q", AT))
+    gone, stays = (asyncio.create_task(reader.at_least(LATER, name, 1000)) for name in ("p", "q"))
+    await standing(database_url, Stands("q", LATER))
+    async with asyncio.timeout(20):
+        with pytest.raises(InvalidInput, match="there is no p any more"):
+            await gone
+        assert (await stays).fresh
 
 
 def kept() -> Sources:

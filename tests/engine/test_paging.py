@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from sqlalchemy import Column, Date, DateTime, Integer, MetaData, Table, Text, select
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from amends.asking import LARGEST
 from amends.errors import InvalidInput
-from amends.paging import LARGEST, Page, between, paged
+from amends.paging import Page, between, paged
 from amends.query import Query
 from amends.reader import Reader
 from tests.engine.readside_shop import connect, fetch, install, order_list

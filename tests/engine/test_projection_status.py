@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 
 from amends.app import App
+from amends.app import install as install_app
 from amends.database import Pool, open_pool
+from amends.embedded import EmbeddedPostgres, free_port
 from amends.errors import NothingToDo
 from amends.projection_operator import ProjectionOperator, ProjectionStatus, open_operator
 from amends.projector import Projector
-from tests.conftest import RunWorker
+from tests.conftest import FAST, RunWorker
 from tests.engine.bells import doorman
 from tests.engine.readside_shop import Placed, append, connect, fetch, install, order_list, running, until
 
@@ -22,6 +26,11 @@ WHO = ("Grace", "the disk is full")
 MANY = """
 insert into amends.events (stream, version, name, schema_version, data, correlation_id, causation_id, command_id, actor)
 select 's', n, 'readside.noise', 1, '{}', 'c', 'c', n::text, 'a' from generate_series(1, 10500) n
+"""
+LATE = """
+insert into amends.events (stream, version, name, schema_version, data, correlation_id, causation_id, command_id, actor,
+                           recorded_at)
+values (%s, 1, 'readside.noise', 1, '{}', 'c', 'c', 'c', 'a', clock_timestamp() - interval '11 seconds')
 """
 A_MINUTE_LATER = """
 create or replace function amends.oldest_writer(out pid integer, out application text, out seconds float8)
@@ -195,8 +204,6 @@ async def test_given_partitions_when_a_worker_runs_then_each_is_followed(
 async def test_given_a_worker_when_asked_then_projections_and_process_managers_are_healthy(
     database_url: str, operator: ProjectionOperator, run_worker: RunWorker
 ) -> None:
-    from amends.app import install as install_app
-
     app = App(projections=[order_list()], process_managers=[doorman("greeting")])
     await asyncio.to_thread(install_app, app, database_url)
     async with run_worker(app):
@@ -242,3 +249,67 @@ async def test_given_a_swap_that_is_under_way_when_paused_and_resumed_then_what_
             await changing
         now = "select generation, state from views.projection_status where served and projection = %s"
         assert await fetch(database_url, now, NAME) == [(new, state)]
+
+
+@pytest.fixture(scope="module")
+async def managed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A database as a provider gives it: nobody but the provider may see what other sessions are at.
+
+    The login owns the schema, and is neither superuser nor may read all statistics; so are a reader and a projector.
+    """
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("managed"), free_port(), options=FAST)
+    try:
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(server.wait_ready)
+        await sql(server.url, "create role shop login createrole password 'shop'")
+        await sql(server.url, "create database shop owner shop")
+        url = make_conninfo(server.url, user="shop", password="shop", dbname="shop")
+        await asyncio.to_thread(install_app, App(projections=[order_list()]), url)
+        for login in ("reader", "projector", "writer"):
+            await sql(server.url, f"create role some_{login} login password 'shop' in role amends_{login}")
+        yield url
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.parametrize("login", ["reader", "projector"])
+async def test_given_a_long_transaction_when_one_without_any_privilege_asks_then_it_is_named_all_the_same(
+    managed: str, login: str
+) -> None:
+    question = f"select healthy, problem from views.projection_status where projection = '{NAME}'"
+    asking = make_conninfo(managed, user=f"some_{login}")
+    async with await AsyncConnection.connect(asking, autocommit=True) as plain:
+        superuser = "select rolsuper or pg_has_role(current_user, 'pg_read_all_stats', 'member') from pg_roles"
+        [(may,)] = await (await plain.execute(f"{superuser} where rolname = current_user")).fetchall()
+        assert not may
+        # given: it is followed, and the feed moves
+        beats = "update amends.checkpoints set beat_at = clock_timestamp()"
+        await sql(managed, beats)
+        assert await (await plain.execute(question)).fetchall() == [(True, None)]
+        # when: somebody else's transaction is open, and an event has been waiting behind it for long
+        holding = make_conninfo(managed, user="some_writer", application_name="nightly")
+        async with await AsyncConnection.connect(holding) as long:
+            await long.execute("select pg_current_xact_id()")
+            await sql(managed, LATE, login)
+            await sql(managed, beats)
+            # then
+            told = f"the feed stands still: process {long.info.backend_pid} (nightly) has a transaction open"
+            assert await (await plain.execute(question)).fetchall() == [(False, told)]
+            await long.rollback()
+        # and: when it has ended
+        assert await (await plain.execute(question)).fetchall() == [(True, None)]
+
+
+async def test_given_a_worker_that_is_gone_when_asked_then_unhealthy_though_the_last_that_it_said_was_that_all_is_well(
+    database_url: str, operator: ProjectionOperator, run_worker: RunWorker
+) -> None:
+    install(database_url, order_list())
+    async with run_worker(App(projections=[order_list()])):
+        await until(lambda: healthy(operator))
+    # when: its activity is dead, and a while has passed
+    await sql(database_url, "update amends.checkpoints set beat_at = beat_at - interval '16 s'")
+    gone = await status(operator)
+    # then
+    assert (gone.state, gone.healthy) == ("live", False)
+    assert gone.problem is not None
+    assert gone.problem.startswith("nobody follows it: the last sign of life was ")

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import JSON, Column, MetaData, Table, Text, column, func, literal, select, text
 
-from amends.database import Pool, open_pool
+from amends.database import Connection, Pool, open_pool
 from amends.projector import Projector
 from amends.query import Query, first, many
 from amends.query_cache import QueryCache, identity
@@ -19,7 +19,7 @@ from amends.reader import Reader
 from amends.records import Position
 from amends.settings import Settings
 from amends.sources import Sources
-from tests.engine.readside_shop import Placed, append, connect, fetch, install, order_list, until
+from tests.engine.readside_shop import Placed, append, connect, fetch, install, order_list, running, until
 
 LISTENERS = """
 select pg_terminate_backend(pid) from pg_stat_activity
@@ -108,6 +108,12 @@ async def total(reader: Reader, order: str = "o1") -> int | None:
     return None if row is None else row.total
 
 
+@pytest.fixture
+def looks_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients know only what they are told."""
+    monkeypatch.setattr("amends.checkpoints.LOOK", 1000.0)
+
+
 def test_given_no_setting_then_nothing_is_kept() -> None:
     assert Settings().cache_seconds == 0
     assert Reader("postgresql://nowhere", 1).cache is None
@@ -124,6 +130,7 @@ async def test_given_an_answer_when_asked_again_then_the_database_is_not_asked(s
         assert (cache.hits, cache.misses) == (hits + 1, misses + 1)
 
 
+@pytest.mark.usefixtures("looks_never")
 async def test_given_an_answer_when_its_projection_says_that_it_has_moved_then_it_is_asked_anew(shop: Shop) -> None:
     async with caching(shop.url) as (reader, cache):
         assert await total(reader) == 10
@@ -133,12 +140,67 @@ async def test_given_an_answer_when_its_projection_says_that_it_has_moved_then_i
             return await total(reader) == 15
 
         await until(changed)
-        await fetch(shop.url, "select pg_notify('amends_checkpoints', 'another:1:1'), pg_notify('elsewhere', '')")
+        await note(reader, shop.url, "another")  # what was sent before it is heard by then
+        assert await total(reader) == 15
+        await note(reader, shop.url, "yet_another")
         hits = cache.hits
         assert await total(reader) == 15
         assert cache.hits == hits + 1
 
 
+async def note(reader: Reader, url: str, projection: str) -> None:
+    """A projection says that it has moved, and the client has heard it."""
+    heard = asyncio.Event()
+    reader._checkpoints.observe(lambda name: heard.set() if name == projection else None)
+    await fetch(url, "select pg_notify('amends_checkpoints', %s), pg_notify('elsewhere', '')", f"{projection}:1:1")
+    await asyncio.wait_for(heard.wait(), 60)
+
+
+class Dying(Projector):
+    """Its process ends after a commit, before it has said so."""
+
+    async def _announce(self, connection: Connection) -> None:
+        if self._counted:
+            raise SystemError
+
+
+async def moved_by_one_who_dies(shop: Shop) -> Position:
+    at = await shop.place("o1", 5, 1)
+    with pytest.raises(SystemError):
+        await Dying(orders, shop.pool, shop.url).catch_up(at)
+    return at
+
+
+@pytest.mark.usefixtures("looks_never")
+async def test_given_a_projector_that_dies_before_it_says_that_it_has_moved_when_another_begins_then_it_says_so(
+    shop: Shop,
+) -> None:
+    async with caching(shop.url) as (reader, _):
+        assert await total(reader) == 10
+        await moved_by_one_who_dies(shop)
+        assert await total(reader) == 10, "nobody has told this client"
+        async with running(Projector(orders, shop.pool, shop.url)):
+
+            async def changed() -> bool:
+                return await total(reader) == 15
+
+            await until(changed)
+
+
+async def test_given_a_projector_that_dies_before_it_says_that_it_has_moved_when_no_other_comes_then_clients_look(
+    shop: Shop,
+) -> None:
+    async with caching(shop.url) as (reader, _):
+        assert await total(reader) == 10
+        await moved_by_one_who_dies(shop)
+
+        async def changed() -> bool:
+            return await total(reader) == 15
+
+        await until(changed, 5)
+
+
+@pytest.mark.usefixtures("looks_never")
 async def test_given_a_kept_answer_when_the_client_sees_by_itself_that_it_is_behind_then_it_is_not_given(
     shop: Shop,
 ) -> None:

@@ -557,7 +557,7 @@ async def test_given_a_throttled_build_when_what_is_served_stands_still_for_it_t
         assert await Builder(order_list(), pool, database_url).up_to(await Feed(pool).head(), hurried=True) == 120
 
 
-async def test_given_a_throttled_build_when_few_events_take_long_then_it_catches_up_once_more_before_it_is_compared(
+async def test_given_a_throttled_build_when_few_events_take_long_then_it_catches_up_once_more_before_it_is_swapped(
     database_url: str, pool: Pool
 ) -> None:
     raised = wider(2)
@@ -566,7 +566,8 @@ async def test_given_a_throttled_build_when_few_events_take_long_then_it_catches
     with owner_engine(database_url).begin() as connection:
         begin_build(connection, raised, WHO["actor"], WHO["reason"], throttle=6)
     # when
-    catching_up = asyncio.create_task(caught_up_build(pool, raised, [Builder(raised, pool, database_url)]))
+    builders = [Builder(raised, pool, database_url)]
+    catching_up = asyncio.create_task(caught_up_build(pool, raised, builders, beyond=True))
 
     async def begun() -> bool:
         built = "select events > 0 from amends.checkpoints where role = 'building'"

@@ -31,12 +31,13 @@ from amends.errors import StartupError
 from amends.handler import CommandHandler
 from amends.projection import Projection
 from amends.projection_workflow import start_projections
+from amends.runner import RUNNER
 from amends.settings import Settings
 from amends.store import EventStore
 from amends.sweep import start_sweep
 from amends.versioning import deployment_config, versions_of
 from amends.visibility import SAGA_STATUS
-from amends.worker import RUNNER, open_worker
+from amends.worker import open_worker
 from tests.cli.typing_in import amends
 from tests.engine import errand_patched, errand_v1, errand_v2
 from tests.engine.errands import Errand, Note, Noted, Request

@@ -11,7 +11,8 @@ from sqlalchemy import BigInteger, Column, Text
 from sqlalchemy.exc import ProgrammingError
 
 from amends.changes import Rows
-from amends.database import Pool, open_pool
+from amends.database import Connection, Pool, open_pool
+from amends.errors import InvalidInput
 from amends.projection import Projection
 from amends.projector import Projector
 from amends.reader import Reader
@@ -171,6 +172,32 @@ async def test_given_no_notes_at_all_when_watched_then_polling_finds_what_has_ha
     assert [each.total for each in await watching] == [1]
 
 
+async def test_given_a_projector_that_dies_before_it_says_that_it_has_moved_when_watched_then_it_is_pushed_all_the_same(
+    database_url: str, pool: Pool, reader: Reader, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amends.watching.POLL", 1000.0)
+    watching = asyncio.create_task(take(1, watched(reader, "o1")))
+
+    async def listening() -> bool:
+        return await fetch(database_url, CONNECTIONS) == [(1, 2)]
+
+    await until(listening)
+    at = await orders.place("o1", 1)
+    with pytest.raises(SystemError):
+        await Dying(story, pool, database_url).catch_up(at)
+    assert not watching.done()
+    async with running(Projector(story, pool, database_url)):
+        assert [each.total for each in await watching] == [1]
+
+
+class Dying(Projector):
+    """Its process ends after a commit, before it has said so."""
+
+    async def _announce(self, connection: Connection) -> None:
+        if self._counted:
+            raise SystemError
+
+
 async def test_given_a_restart_in_the_middle_when_resumed_from_the_last_position_then_none_is_skipped_or_doubled(
     database_url: str, pool: Pool, orders: Orders
 ) -> None:
@@ -261,3 +288,22 @@ async def test_given_a_view_that_is_not_there_when_watched_then_the_error_reache
         await connection.execute("drop view views.watched")
     with pytest.raises(ProgrammingError, match="watched"):
         await reader.changes(CHANGES, "o1", START, 60)
+
+
+@pytest.mark.parametrize("cursor", ["", "nonsense", "1042:7", "log:1:x", ":1:1", "log:1:1", "a\x00:1:1", "é" * 1000])
+async def test_given_a_cursor_that_is_none_of_this_log_when_resumed_then_the_error_names_it(
+    database_url: str, pool: Pool, reader: Reader, orders: Orders, cursor: str
+) -> None:
+    for order in ("the first", "the second"):
+        with pytest.raises(InvalidInput, match="after: "):
+            await reader.resume(cursor)
+        await orders.place(order, 1)
+
+
+async def test_given_a_position_beyond_the_end_when_resumed_then_refused_and_not_waited_for(
+    reader: Reader, orders: Orders
+) -> None:
+    at = await orders.place("o1", 1)
+    assert await reader.resume(at) == at
+    with pytest.raises(InvalidInput, match=r"after: .* is a place in another log"):
+        await reader.resume(Position(at.xid + 1, 1))

@@ -90,7 +90,7 @@ async def test_given_days_when_some_are_asked_for_then_both_ends_are_among_them(
     assert page.items == [RegistrationsRow(day=MAY_2, registrations=1)]
     page = await past.ask(daily_registrations(first=MAY_2, last=MAY_3, limit=1, after=page.next))
     assert (page.items, page.next) == ([RegistrationsRow(day=MAY_3, registrations=1)], None)
-    with pytest.raises(InvalidInput, match="last: must be a date"):
+    with pytest.raises(InvalidInput, match="last: Input should be a valid date"):
         daily_registrations(last=NOON)
 
 

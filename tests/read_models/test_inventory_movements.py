@@ -112,7 +112,7 @@ async def test_given_movements_when_asked_for_then_filters_hold_and_pages_follow
     assert [(row.kind, row.available) for row in page.items] == [("committed", 0)] * 2
     daily = await past.ask(inventory_days("TEA", first=MAY_1, last=MAY_1))
     assert [(row.day, row.received, row.reserved) for row in daily.items] == [(MAY_1, 10, 4)]
-    with pytest.raises(InvalidInput, match="first: must be a date"):
+    with pytest.raises(InvalidInput, match="first: Input should be a valid date"):
         inventory_days("TEA", first=NOON)
 
 

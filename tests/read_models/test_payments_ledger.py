@@ -8,10 +8,11 @@ import pytest
 
 from amends import InvalidInput
 from amends.testing import given
+from domain.order import OrderImported
 from domain.payment import PaymentAuthorised, PaymentFailed
 from read_models.payments_ledger import asked as payments_table
 from read_models.payments_ledger import ledger_page, moves, payment, payments
-from tests.read_models.past import NOON, Past, asked, eur, given_back, paid, usd
+from tests.read_models.past import NOON, Past, asked, eur, given_back, line, paid, sold, usd
 
 held = PaymentAuthorised(payment_id="o1", order_id="o1", amount=eur(900), provider_ref="au_1")
 failed = PaymentFailed(payment_id="o1", order_id="o1", reason="voided")
@@ -81,3 +82,27 @@ async def test_given_movements_when_asked_for_then_each_bears_method_customer_an
     assert [row.kind for row in page.items] == ["refunded"]
     with pytest.raises(InvalidInput, match="since: must be a datetime with time zone"):
         ledger_page(since=NOON.replace(tzinfo=None))
+
+
+async def test_given_an_order_taken_over_when_the_ledger_is_added_up_then_it_tells_only_of_money_that_moved_here(
+    past: Past,
+) -> None:
+    lines, then = (line("TEA", 2, eur(450)),), NOON - timedelta(days=900)
+    taken_over = OrderImported(
+        order_id="old",
+        customer_id="ada",
+        lines=lines,
+        total=eur(900),
+        status="refunded",
+        paid=eur(900),
+        refunded=eur(900),
+        reason=None,
+        placed_at=then,
+        ended_at=then,
+    )
+    past.happened(NOON, taken_over, sold("new", *lines), given_back("new", eur(100)))
+    books = await past.sql("select order_id, paid - refunded, paid from views.order_history order by order_id")
+    assert books == [("new", 800, 900), ("old", 0, 900)]
+    assert await past.sql("select order_id, sum(amount) from views.payments_ledger group by 1") == [("new", 800)]
+    [(comment,)] = await past.sql("select obj_description('views.payments_ledger'::regclass)")
+    assert "taken over from another system has no rows" in comment
