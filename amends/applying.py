@@ -1,7 +1,8 @@
 """Applies events to rows in one transaction, and finds those that can't be applied.
 
-What the database refuses is what a batch amounts to: a value that a later event of the same batch takes back is never
-sent, so nobody refuses it.
+What a column can never hold (another type, null where there must be a value) is refused when an event is folded. What
+only the database can refuse (by a constraint over rows, or because a number has grown too large) is what a batch comes
+to: a value that a later event of the same batch takes back is never sent, so nobody refuses it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from psycopg import DataError, IntegrityError, Rollback
 
-from amends.batch import Batch, sort_out, told
+from amends.batch import MOST_KEYS, Batch, refuse_if_broken, sort_out, told
 from amends.database import Connection, Pool
 from amends.errors import Broken, Poisoned
 from amends.feed import Row
@@ -39,6 +40,8 @@ class Writer:
         self._projection, self._pool, self._partition = projection, pool, partition
         self.skipped: Collection[Position] = ()
         """Events that are left out for good."""
+        self.known: Collection[Position] = ()
+        """Events that could not be applied to another build, either."""
 
     async def apply(
         self, generation: int, found: Sequence[Row], begin: Begin, end: End, *, folded: Batch | None = None
@@ -64,38 +67,48 @@ class Writer:
             try:
                 async with self._pool.connection() as connection, connection.transaction():
                     blocked = await begin(connection, found)
-                    known = folded is not None and not blocked and not poison
-                    batch = folded if folded is not None and known else self._sorted(found, blocked, poison)
+                    if folded is None or blocked or poison or folded.skipped != self.skipped:
+                        folded = self._sorted(found, blocked, poison)
+                    batch = folded
+                    refuse_if_broken(self._projection, batch, self.known)
                     await write(connection, generation, batch)
                     await end(connection, batch, blocked)
                 return batch
             except Poisoned as failed:
                 self._add(poison, Position(*failed.position), failed.error)
             except (DataError, IntegrityError) as error:
-                self._add(poison, *await self._culprit(generation, found, begin, poison, error))
+                await self._find_poison(generation, found, begin, poison, error)
             folded = None
 
-    async def _culprit(
+    async def _find_poison(
         self,
         generation: int,
         found: Sequence[Row],
         begin: Begin,
         poison: dict[Position, str],
-        error: DataError | IntegrityError,
-    ) -> tuple[Position, BaseException]:
-        """Bisect: some event without which those before it can be written, and with which they can't."""
+        cause: BaseException | None,
+    ) -> None:
+        """Bisect: find an event without which those before it can be written, and with which they can't.
+
+        Where one is refused the next often is too, so those right behind it are tried before all are tried again.
+        """
         fine, failing = 0, len(found)
-        cause: BaseException = error
-        while failing - fine > 1:
-            middle = (fine + failing) // 2
-            problem = await self._problem(generation, found[:middle], begin, poison)
-            if problem is None:
-                fine = middle
-            elif isinstance(problem, Poisoned):
-                return Position(*problem.position), problem.error
-            else:
-                failing, cause = middle, problem
-        return found[failing - 1].position, cause
+        while isinstance(cause, DataError | IntegrityError):
+            while failing - fine > 1:
+                middle = (fine + failing) // 2
+                problem = await self._problem(generation, found[:middle], begin, poison)
+                if problem is None:
+                    fine = middle
+                elif isinstance(problem, Poisoned):
+                    return self._add(poison, Position(*problem.position), problem.error)
+                else:
+                    failing, cause = middle, problem
+            self._add(poison, found[failing - 1].position, cause)
+            if failing == len(found) or len(poison) > MOST_KEYS:
+                return None
+            fine, failing = failing, failing + 1
+            cause = await self._problem(generation, found[:failing], begin, poison)
+        return None
 
     async def _problem(
         self, generation: int, found: Sequence[Row], begin: Begin, poison: dict[Position, str]

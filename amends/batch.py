@@ -13,10 +13,13 @@ from amends.feed import Row
 from amends.projection import Projection
 from amends.records import Position
 
-__all__ = ["Batch", "Letter", "fold", "sort_out", "told"]
+__all__ = ["MOST_KEYS", "Batch", "Letter", "fold", "refuse_if_broken", "sort_out", "told", "too_many"]
 
 MANY_KEYS = 10
 """When an event of some name fails for as many keys in one batch and for none succeeds, the code is broken."""
+
+MOST_KEYS = 100
+"""With more keys parked than these, the projection is broken as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,14 @@ class Batch:
     Args:
         rows: what they do.
         letters: those that are parked instead, in order.
+        fine: names of those that some handler took.
+        skipped: what was known to be left out for good.
     """
 
     rows: Rows
     letters: list[Letter] = field(default_factory=list)
+    fine: Collection[str] = ()
+    skipped: Collection[Position] = ()
 
 
 def told(error: BaseException) -> str:
@@ -90,16 +97,13 @@ def sort_out(
         blocked: keys of which events are parked already.
         poison: events that are known to fail, and why.
         skipped: events that are left out for good: neither applied nor parked.
-
-    Raises:
-        Broken: it is no matter of single events.
     """
     failing = dict(poison or {})
     while True:
         rows, letters, held, known = projection.rows(), [], set(blocked), len(failing)
         fine: set[str] = set()
         for row in found:
-            if not projection.takes(row, partition) or row.position in skipped:
+            if not projection.takes(row, partition) or (skipped and row.position in skipped):
                 continue
             if held or failing:
                 key = projection.key_of(row)
@@ -119,26 +123,55 @@ def sort_out(
                 held.add(key)
                 letters.append(Letter(row, key, failing[row.position]))
         if len(failing) == known:  # else again, without the changes that a failing handler has made half
-            _refuse_if_broken(projection, letters, fine)
-            return Batch(rows, letters)
+            return Batch(rows, letters, fine, skipped)
+
+
+def refuse_if_broken(projection: Projection, batch: Batch, known: Collection[Position] = ()) -> None:
+    """Park nothing where it is no matter of single events.
+
+    Args:
+        projection: whose.
+        batch: a whole one: in a part of it, all may fail of which others succeed.
+        known: events that could not be applied to another build either, which says nothing about this code.
+
+    Raises:
+        Broken: an event fails for many keys and succeeds for none, or too many keys fail.
+    """
+    failing = [letter for letter in batch.letters if letter.error is not None and letter.row.position not in known]
+    keys: dict[str, set[str]] = {}
+    for letter in failing:
+        if letter.row.name not in batch.fine:
+            keys.setdefault(letter.row.name, set()).add(letter.key)
+    for name, of in keys.items():
+        if len(of) >= MANY_KEYS:
+            first = next(letter for letter in failing if letter.row.name == name)
+            raise Broken(
+                f"Projection {projection.name!r} fails for every {name!r} of {len(of)} keys, so none is parked. The "
+                f"first is at position {first.row.position}, version {first.row.version} of stream {first.row.stream}: "
+                f"{first.error}. Mend its handler or upcaster and deploy; the projection goes on from there"
+            )
+    many = len({letter.key for letter in failing})
+    if many > MOST_KEYS:  # no need to find all of those that the database refuses
+        raise too_many(projection.name, many, failing)
+
+
+def too_many(name: str, keys: int, letters: Sequence[Letter]) -> Broken:
+    """More keys can't be applied than can be single cases.
+
+    Args:
+        name: of the projection.
+        keys: how many.
+        letters: the last ones.
+    """
+    failed = next((letter for letter in letters if letter.error is not None), letters[0])
+    return Broken(
+        f"Projection {name!r} has events of {keys} keys to park, more than {MOST_KEYS}: it must be broken itself. One "
+        f"of the latest is {failed.row.name!r} at position {failed.row.position}: {failed.error}. Mend and deploy it, "
+        "or retry or skip what is parked; it goes on from there"
+    )
 
 
 def _apply(projection: Projection, row: Row, rows: Rows) -> None:
     fact = row.recorded()
     rows.at.position = fact.position
     projection.handlers[row.name](fact.event, fact, rows)
-
-
-def _refuse_if_broken(projection: Projection, letters: Sequence[Letter], fine: Collection[str]) -> None:
-    keys: dict[str, set[str]] = {}
-    for letter in letters:
-        if letter.error is not None and letter.row.name not in fine:
-            keys.setdefault(letter.row.name, set()).add(letter.key)
-    for name, of in keys.items():
-        if len(of) >= MANY_KEYS:
-            first = next(letter for letter in letters if letter.row.name == name and letter.error is not None)
-            raise Broken(
-                f"Projection {projection.name!r} fails for every {name!r} of {len(of)} keys, so none is parked. The "
-                f"first is at position {first.row.position}, version {first.row.version} of stream {first.row.stream}: "
-                f"{first.error}. Mend its handler or upcaster and deploy; the projection goes on from there"
-            )

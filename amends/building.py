@@ -10,9 +10,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.schema import CreateIndex
 
 from amends.applying import write
-from amends.batch import Batch, sort_out
+from amends.batch import Batch, refuse_if_broken, sort_out
 from amends.database import Connection, Pool, conninfo
-from amends.dead_letters import blocked_keys, park, skipped
+from amends.dead_letters import blocked_keys, carry_skips, park
 from amends.errors import ProjectionError, Superseded
 from amends.feed import Row, read
 from amends.following import LOOK
@@ -74,8 +74,6 @@ class Builder(Projector):
         """
         if not await self._find():
             raise ProjectionError(f"{self._told}: another version is being built")
-        async with self._pool.connection() as connection:
-            self._writer.skipped = await skipped(connection, self._build)
         return self._build.generation
 
     async def up_to(self, until: Position, *, hurried: bool = False) -> int:
@@ -132,10 +130,16 @@ class Builder(Projector):
             parked = await self._move(connection, found[-1].position, len(found))
             blocked = await blocked_keys(connection, self._build) if parked else set()
             batch = sort_out(self._projection, found, self._partition, blocked, skipped=self._writer.skipped)
+            refuse_if_broken(self._projection, batch, self._writer.known)
             await write(connection, self._build.generation, batch)
             if batch.letters:
                 await park(connection, self._build, batch.letters, blocked)
             self._at = found[-1].position
+
+    async def _begin(self, connection: Connection, some: Sequence[Row]) -> set[str]:
+        blocked = await super()._begin(connection, some)
+        self._writer.skipped = await carry_skips(connection, self._build, self._at)  # somebody may have, just now
+        return blocked
 
     async def _folded(self, found: Sequence[Row]) -> Batch:
         # in a thread: it takes long enough for the worker's other activities to notice

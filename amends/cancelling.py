@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
@@ -19,9 +18,6 @@ __all__ = ["Cancelling"]
 
 SETTLING = 10
 """Turns of the event loop in which what has ended already is noticed, before the rest is cancelled."""
-
-REMEMBERED = timedelta(milliseconds=1)
-"""A timer ends the workflow task; how long it runs does not matter."""
 
 R = TypeVar("R")
 
@@ -43,7 +39,7 @@ class Cancelling:
 
     def give_up(self) -> None:
         """Stop whatever an abandoned saga does: nothing of it is undone, so nothing has to be known of it."""
-        self._stop()
+        self._stop(self._run.taking_back)
 
     async def durably(self, begin: Callable[[], Awaitable[R]]) -> R:
         """Run a step whose beginning is in the history before it acts; only here and at the end cancellation is heard.
@@ -68,18 +64,6 @@ class Cancelling:
         finally:
             self._run.interruptible.pop(task, None)
 
-    async def remembered(self) -> None:
-        """Wait until the history knows of the cancellation, before anything is undone for it.
-
-        An update is not in the history until the workflow task has ended that it came with. If the worker dies before
-        that, the update is lost, and the saga goes on; what local undos had undone by then would be missing.
-        """
-        if self._run.cancelled is None or self._run.forward_only or workflow.cancellation_reason() is not None:
-            return
-        if self._run.remembering is None:
-            self._run.remembering = asyncio.ensure_future(workflow.sleep(REMEMBERED, summary="turn back"))
-        await to_the_end(self._run.remembering)
-
     async def to_the_end(self, running: Awaitable[R]) -> R:
         """Wait for something; a cancellation goes to the durable steps in it, if there are any."""
         return await to_the_end(running, cancelled=self._interrupt)
@@ -89,7 +73,7 @@ class Cancelling:
         if not self._run.forward_only:
             self._stop()
 
-    def _stop(self) -> None:
+    def _stop(self, besides: Collection[asyncio.Future[Any]] = ()) -> None:
         """Give up the durable steps that are under way, but none whose end came together with the wish for it."""
 
         async def soon() -> None:
@@ -98,8 +82,10 @@ class Cancelling:
             for task in list(self._run.interruptible):
                 self._run.given_up.add(task)
                 task.cancel()
+            for task in list(besides):
+                task.cancel()
 
-        if self._run.interruptible:
+        if self._run.interruptible or besides:
             self._run.interrupting = asyncio.ensure_future(soon())
 
     def raise_if_asked(self) -> None:

@@ -78,7 +78,7 @@ class Change:
             columns: column → function of the row; the same functions see the same row.
         """
         for name in columns:
-            self._table.op(SET, name, None)
+            self._table.settable(name)
         self.steps.append({name: (DERIVE, (function, self._at.position)) for name, function in columns.items()})
         self.derived = True
         return self
@@ -162,9 +162,10 @@ class Rows:
             raise InvalidInput({f"{self._projection}.{table.name}": "is not a table of this projection"}) from None
         kept = read_table.key_of(key)
         changes = self.changes[read_table]
-        if kept not in changes:
-            changes[kept] = Change(read_table, self.at)
-        return changes[kept]
+        change = changes.get(kept)
+        if change is None:
+            change = changes[kept] = Change(read_table, self.at)
+        return change
 
     def reads(self) -> Iterator[tuple[ReadTable, bytes]]:
         """What has to be read first: the table, and the JSON of the keys for its statement that reads."""

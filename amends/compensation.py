@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 from amends.ending import END_SAGA, RESUME_SAGA, Ended, EndedSaga, EndSaga
-from amends.errors import SagaCancelled
+from amends.errors import Abandoned, SagaCancelled
 from amends.outcomes import SagaUndone
 from amends.policies import COMMAND
 from amends.saga import Saga
@@ -33,7 +34,7 @@ class Compensation:
         """Put an ended saga right.
 
         Returns:
-            undone, or resumed.
+            undone, resumed, or abandoned.
         """
         found: Ended = await _act(END_SAGA, self._whom(ended), Ended)
         if found.forward:
@@ -41,10 +42,14 @@ class Compensation:
                 await _act(RESUME_SAGA, ended, type(None))
             return "resumed"
         try:
-            async with self.saga.instead_of(ended, found.undos):
+            async with self.saga.instead_of(ended, found.undos, found.abandoned):
                 raise SagaCancelled(ended.reason)
         except SagaUndone:
             return "undone"
+        except ApplicationError as error:
+            if found.abandoned is None or error.type != Abandoned.__name__:
+                raise
+            return "abandoned"
 
     @staticmethod
     def _whom(ended: EndedSaga) -> EndSaga:

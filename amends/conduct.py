@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from temporalio import workflow
@@ -11,17 +12,29 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 
 from amends.errors import Refused
 from amends.messages import Command
-from amends.outcomes import told
-from amends.policies import CALL, COMMAND
+from amends.outcomes import given_up, told
+from amends.policies import CALL, COMMAND, Policy
 from amends.records import Context, Receipt, UndoStep
 from amends.saga_state import Run
 from amends.shield import to_the_end
 from amends.steps import Call, Step, dispatch, dispatch_undo
-from amends.visibility import SAGA_STATUS, SAGA_STEP, Entry, SagaStatus, timeline
+from amends.visibility import SAGA_STATUS, SAGA_STEP, Entry, SagaStatus, keyword, timeline
 
-__all__ = ["Conduct"]
+__all__ = ["Conduct", "on_record"]
 
 R = TypeVar("R")
+
+MOMENT = timedelta(milliseconds=1)
+"""A timer ends the workflow task; how long it runs does not matter."""
+
+
+async def on_record(what: str) -> None:
+    """Wait until the history knows all that this workflow task has come to, so that no lost task forgets it.
+
+    Args:
+        what: is to be known, for people who look at the history.
+    """
+    await to_the_end(workflow.sleep(MOMENT, summary=what))
 
 
 class Conduct:
@@ -66,7 +79,6 @@ class Conduct:
         *,
         undo: UndoStep | None = None,
         pivot: bool = False,
-        durable: bool = False,
     ) -> Any:
         """Send a step; when nobody knows what became of a call, ask.
 
@@ -76,15 +88,15 @@ class Conduct:
             step_id: its identity.
             entry: its line of the timeline.
             undo: what takes it back, for the log.
-            pivot: the saga only goes forward after it.
-            durable: a command too has to be in the history before it acts.
+            pivot: the saga only goes forward after it; an activity of its own, for a saga that is ended past it goes on
+                from the last thing that its history knows, and must not do again what came before.
         """
-        policy = COMMAND if isinstance(step, Command) else step.policy or CALL
+        policy = _policy_of(step)
         if self._run.forward_only:
             policy = policy.without_end()
         context = self.context(step_id, step=title, kind="step", undo=undo, pivot=pivot, guarded=True)
         try:
-            result, entry.attempts = await dispatch(title, step, context, policy, self._run.turns, durable=durable)
+            result, entry.attempts = await dispatch(title, step, context, policy, self._run.turns, aside=pivot)
         except ActivityError as error:
             if not isinstance(step, Call) or step.ask is None or is_cancelled_exception(error):
                 raise
@@ -98,7 +110,7 @@ class Conduct:
 
         async def asking(entry: Entry) -> Any:
             context = self.context(step_id, step=title, kind="step", guarded=True)
-            answer, entry.attempts = await dispatch(title, ask, context, ask.policy or CALL, self._run.turns)
+            answer, entry.attempts = await dispatch(title, ask, context, _policy_of(ask), self._run.turns)
             return answer
 
         try:
@@ -116,22 +128,31 @@ class Conduct:
 
         async def undoing(entry: Entry) -> None:
             context = self.context(undo.id, step=undo.title, kind="undo", undoes=undo.undoes)
-            result, entry.attempts = await to_the_end(dispatch_undo(undo, reason, context, self._run.turns))
+            calling = asyncio.ensure_future(dispatch_undo(undo, reason, context, self._run.turns))
+            self._run.taking_back[calling] = None
+            try:
+                result, entry.attempts = await to_the_end(calling)
+            except asyncio.CancelledError:
+                if self._run.abandoned is None:
+                    raise
+                raise given_up() from None  # between two attempts, or about to be begun
+            finally:
+                self._run.taking_back.pop(calling, None)
             self._saw(result)
 
         await self.step(undo.title, undoing, "undo")
 
-    async def record(self, entry: Command, entry_id: str, *, durable: bool = False, **changes: Any) -> None:
+    async def record(self, entry: Command, entry_id: str, *, aside: bool = False, **changes: Any) -> None:
         """Write an entry of the saga's own log; retried until the database has it.
 
         Args:
             entry: what is to be written.
             entry_id: its identity.
-            durable: the history knows why before it is written: what an update asks for is lost with its task else.
+            aside: by an activity of its own, so that the saga hears others meanwhile, however long it takes.
             changes: of the context.
         """
         context, policy = self.context(entry_id, **changes), COMMAND.without_end()
-        await to_the_end(dispatch(entry.message_name, entry, context, policy, self._run.turns, durable=durable))
+        await to_the_end(dispatch(entry.message_name, entry, context, policy, self._run.turns, aside=aside))
 
     def context(self, command_id: str, **changes: Any) -> Context:
         """Who asks, on whose behalf, under which id."""
@@ -155,7 +176,7 @@ class Conduct:
         self._run.status = status
         updates: list[Any] = [SAGA_STATUS.value_set(status)]
         if step is not None:
-            updates.append(SAGA_STEP.value_set(step))
+            updates.append(SAGA_STEP.value_set(keyword(step)))
         workflow.upsert_search_attributes(updates)
         self.show()
 
@@ -166,3 +187,10 @@ class Conduct:
     def _saw(self, result: Any) -> None:
         if isinstance(result, Receipt):
             self._run.position = max(self._run.position, result.position)
+
+
+def _policy_of(step: Step) -> Policy:
+    """The limits of a step, its own or those of its kind."""
+    if isinstance(step, Command):
+        return COMMAND
+    return step.policy or (COMMAND if step.local else CALL)

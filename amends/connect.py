@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
+from amends.encryption import converter
 from amends.errors import ServerFailed
-from amends.settings import Settings
+
+if TYPE_CHECKING:
+    from amends.settings import Settings
 
 __all__ = ["connect"]
 
@@ -17,10 +21,11 @@ async def connect(settings: Settings) -> Client:
     """Connect to the Temporal server.
 
     Args:
-        settings: address and namespace; TLS and API key come from Temporal's own environment configuration.
+        settings: address, namespace, payload keys; TLS and API key come from Temporal's own environment configuration.
 
     Raises:
         ServerFailed: nobody answers there.
+        StartupError: the payload keys can't be read.
     """
     config = ClientConfig.load_client_connect_config()
     config["namespace"] = settings.temporal_namespace
@@ -29,7 +34,7 @@ async def connect(settings: Settings) -> Client:
     address = config.get("target_host") or "localhost:7233"
     config["target_host"] = address
     try:
-        return await Client.connect(**config, data_converter=pydantic_data_converter)
+        return await Client.connect(**config, data_converter=converter(settings))
     except (RuntimeError, RPCError) as error:
         raise ServerFailed(
             f"No Temporal server answers at {address} ({str(error).splitlines()[0]}). "

@@ -8,27 +8,53 @@ from typing import NamedTuple
 import structlog
 from pydantic_core import to_json
 
-from amends.batch import Letter
+from amends.alerts import alert
+from amends.batch import MOST_KEYS, Letter, too_many
 from amends.database import Connection
-from amends.errors import Broken
 from amends.feed import COLUMNS, Row
 from amends.records import Position
 
-__all__ = ["Build", "Settled", "alarm", "blocked_keys", "keep", "letters_of", "lock", "park", "retried_keys", "skipped"]
+__all__ = [
+    "Build",
+    "Settled",
+    "alarm",
+    "alert_parked",
+    "blocked_keys",
+    "carry_skips",
+    "keep",
+    "known",
+    "letters_of",
+    "lock",
+    "park",
+    "retried_keys",
+]
 
 log = structlog.get_logger("amends.projections")
 
-MOST_KEYS = 100
-"""With more keys parked than these, the projection is broken as a whole."""
-
 LOUD = 3
-"""From this attempt on, an event that still fails is reported as critical."""
+"""At this attempt people are told that an event still fails; not again at each later one."""
 
 BLOCKED = """
 select distinct key from amends.dead_letters
 where projection = %s and version = %s and generation = %s and partition = %s and state <> 'skipped'
 """
 """Keys of which events are parked; at most a hundred or so."""
+
+KNOWN = """
+select xid::text::bigint, position from amends.dead_letters
+where projection = %s and (version, generation) <> (%s, %s) and error is not null
+"""
+"""Events that could not be applied to another build, either."""
+
+NEW_KEYS = """
+select count(distinct d.key) from amends.dead_letters d
+where d.projection = %s and d.version = %s and d.generation = %s and d.partition = %s and d.state <> 'skipped'
+  and d.error is not null and not exists (
+    select from amends.dead_letters o
+    where o.projection = d.projection and (o.version, o.generation) <> (d.version, d.generation)
+      and (o.xid, o.position) = (d.xid, d.position) and o.error is not null)
+"""
+"""How many keys are parked because of events that no other build knows to fail."""
 
 RETRIED = """
 select key, min(xid), min(position) from amends.dead_letters
@@ -37,11 +63,25 @@ group by key order by 2, 3
 """
 """Keys of which somebody wants the events applied."""
 
+CARRY = """
+insert into amends.dead_letters (projection, version, generation, partition, key, xid, position, stream, event, error,
+                                 attempts, state, actor, reason, parked_at, settled_at)
+select distinct on (d.xid, d.position) d.projection, d.version, %(g)s, d.partition, d.key, d.xid, d.position, d.stream,
+       d.event, d.error, d.attempts, d.state, d.actor, d.reason, d.parked_at, d.settled_at
+from amends.dead_letters d
+where d.projection = %(p)s and d.version = %(v)s and d.partition = %(n)s and d.generation <> %(g)s
+  and d.state = 'skipped' and (d.xid, d.position) > (%(xid)s::xid8, %(position)s)
+order by d.xid, d.position, d.settled_at
+on conflict do nothing
+"""
+"""What somebody left out of one build for good is left out of the others of the same version too, if it is to come."""
+
 SKIPPED = """
 select xid::text::bigint, position from amends.dead_letters
-where projection = %s and version = %s and generation = %s and state = 'skipped'
+where projection = %(p)s and version = %(v)s and generation = %(g)s and partition = %(n)s
+  and state = 'skipped' and (xid, position) > (%(xid)s::xid8, %(position)s)
 """
-"""Events that somebody left out for good; few, for each was a decision."""
+"""Events to come that somebody left out for good; few, for each was a decision."""
 
 PARK = """
 insert into amends.dead_letters (projection, version, generation, partition, key, xid, position, stream, event,
@@ -111,9 +151,22 @@ async def blocked_keys(connection: Connection, build: Build) -> set[str]:
     return {key for (key,) in await (await connection.execute(BLOCKED, build)).fetchall()}
 
 
-async def skipped(connection: Connection, build: Build) -> set[Position]:
-    """Where the events are that somebody left out for good."""
-    return {Position(*at) for at in await (await connection.execute(SKIPPED, build[:3])).fetchall()}
+async def carry_skips(connection: Connection, build: Build, after: Position) -> set[Position]:
+    """Take over what was skipped in other builds of the same version, and tell what is to be left out from here on.
+
+    Args:
+        connection: while it is being built, in the transaction that has moved the checkpoint: then nobody skips.
+        build: whose.
+        after: where it stands, or stood before that transaction.
+    """
+    of = dict(zip("pvgn", build, strict=True)) | {"xid": str(after.xid), "position": after.number}
+    await connection.execute(CARRY, of)
+    return {Position(*at) for at in await (await connection.execute(SKIPPED, of)).fetchall()}
+
+
+async def known(connection: Connection, build: Build) -> set[Position]:
+    """Where the events are that could not be applied to another build of the projection, either."""
+    return {Position(*at) for at in await (await connection.execute(KNOWN, build[:3])).fetchall()}
 
 
 async def park(connection: Connection, build: Build, letters: Sequence[Letter], blocked: set[str]) -> None:
@@ -128,14 +181,6 @@ async def park(connection: Connection, build: Build, letters: Sequence[Letter], 
     Raises:
         Broken: too many keys are parked.
     """
-    keys = blocked | {letter.key for letter in letters}
-    if len(keys) > MOST_KEYS:
-        failed = next((letter for letter in letters if letter.error is not None), letters[0])
-        raise Broken(
-            f"Projection {build.projection!r} has events of {len(keys)} keys to park, more than {MOST_KEYS}: it must "
-            f"be broken itself. The latest is {failed.row.name!r} at position {failed.row.position}: {failed.error}. "
-            "Mend and deploy it, or retry or skip what is parked; it goes on from there"
-        )
     sent = [
         {
             "key": letter.key,
@@ -149,6 +194,20 @@ async def park(connection: Connection, build: Build, letters: Sequence[Letter], 
     ]
     await connection.execute(PARK, (*build, to_json(sent).decode()))
     await connection.execute(COUNT, (len(letters), *build))
+    if len(blocked | {letter.key for letter in letters}) > MOST_KEYS:
+        row = await (await connection.execute(NEW_KEYS, build)).fetchone()
+        if row is not None and row[0] > MOST_KEYS:
+            raise too_many(build.projection, row[0], letters)
+
+
+async def alert_parked(connection: Connection, build: Build, letters: Sequence[Letter]) -> None:
+    """Tell people, in the transaction that parks events, of those that are not only waiting."""
+    failed = [letter for letter in letters if letter.error is not None]
+    if failed:
+        first, keys = failed[0], {letter.key for letter in failed}
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        problem = f"{first.row.name} at {first.row.number} is parked, of key {first.key}{more}: see views.dead_letters"
+        await alert(connection, build[:3], problem, keys)
 
 
 def alarm(build: Build, letters: Sequence[Letter]) -> None:
@@ -204,14 +263,18 @@ async def keep(connection: Connection, build: Build, tried: Sequence[Row], lette
         kept = await (await connection.execute(KEEP, (to_json(left).decode(), *build))).fetchall()
         for position, event, error, attempts in kept:
             if error is not None:
-                tell = log.critical if attempts >= LOUD else log.error
+                key = letters[0].key
+                problem = f"{event} at {position}, of key {key}, has failed {attempts} times: see views.dead_letters"
+                tell = log.critical if attempts == LOUD else log.error
                 tell(
                     "dead_letter_fails_again",
                     projection=build.projection,
-                    key=letters[0].key,
+                    key=key,
                     dead_letter=event,
                     position=position,
                     attempts=attempts,
                     error=error,
                 )
+                if attempts == LOUD:
+                    await alert(connection, build[:3], problem, [key])
     return Settled(len(done), len(left))

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from amends.records import UndoStep
+from amends.repair import Abandon
 from amends.values import Value
 
 __all__ = ["CHILD_OUTCOME", "END_SAGA", "RESUME_SAGA", "ChildOutcome", "EndSaga", "Ended", "EndedSaga"]
@@ -28,12 +29,14 @@ class EndSaga(Value):
         workflow_id: itself, or the child that is meant.
         actor: who ends it.
         reason: why.
+        run_id: of the run that asks for itself, which undoes it and writes its end; None where others do.
     """
 
     saga_id: str
     workflow_id: str
     actor: str
     reason: str
+    run_id: str | None = None
 
 
 class Ended(Value):
@@ -42,10 +45,12 @@ class Ended(Value):
     Args:
         forward: it has passed its pivot: nothing is undone, it has to go on.
         undos: what took effect and is not undone, newest first.
+        abandoned: that somebody had given it up.
     """
 
     forward: bool
     undos: tuple[UndoStep, ...] = ()
+    abandoned: Abandon | None = None
 
 
 class ChildOutcome(Value):

@@ -2,17 +2,20 @@
 
 AmendsError
 ├── Refused                      a rule said no; facts attached; never retried
+│   ├── BeingCancelled           the saga is on its way back already
 │   ├── EndedFromOutside         the step's saga was terminated and is being undone
 │   ├── NotParked                there is nothing to repair, or somebody is at it already
 │   ├── SagaEnded                the saga has come to its end, nothing can be changed any more
 │   ├── PastCancelling           the saga only goes forward by now, or undoes already
 │   └── UnknownSaga              there is no saga with this id
+├── Unavailable                  PostgreSQL or Temporal does not answer
 ├── InvalidInput                 a field of what was handed in is wrong; names the field
 ├── MessageError                 a command or event can't be read or declared
 │   ├── UnknownMessage           no code is registered under this name
 │   ├── DuplicateMessage         two classes claim one name
 │   ├── MessageFromTheFuture     stored by newer code than this
 │   └── MissingUpcaster          a step from an old version to the next is not declared
+├── KeyMissing                   a payload is encrypted with a key that is not there
 ├── StoreError                   the event store could not do it
 │   ├── Conflict                 the stream moved on while the command was decided
 │   ├── CommandIdReused          one command id, two different commands
@@ -44,6 +47,7 @@ __all__ = [
     "Abandoned",
     "AlreadyRunning",
     "AmendsError",
+    "BeingCancelled",
     "Broken",
     "CommandIdReused",
     "Conflict",
@@ -51,6 +55,7 @@ __all__ = [
     "EndedFromOutside",
     "Incompatible",
     "InvalidInput",
+    "KeyMissing",
     "MessageError",
     "MessageFromTheFuture",
     "MissingUpcaster",
@@ -73,6 +78,7 @@ __all__ = [
     "StartupError",
     "StoreError",
     "Superseded",
+    "Unavailable",
     "UnknownMessage",
     "UnknownSaga",
     "UnreadableBatch",
@@ -130,12 +136,30 @@ class SagaEnded(Refused):
     """The saga has ended; nothing of it can be repaired or cancelled any more"""
 
 
+class BeingCancelled(Refused):
+    """The saga is being cancelled already"""
+
+
 class PastCancelling(Refused):
     """The saga only goes forward by now, or undoes already"""
 
 
 class UnknownSaga(Refused):
     """There is no saga with this id"""
+
+
+class Unavailable(AmendsError):
+    """A server does not answer, or refuses.
+
+    Args:
+        message: which one, where, why, and what to do.
+        server: PostgreSQL or Temporal.
+        maybe_done: it is not known whether what was asked for has been, or will be, done.
+    """
+
+    def __init__(self, message: str, *, server: str, maybe_done: bool = False) -> None:
+        self.server, self.maybe_done = server, maybe_done
+        super().__init__(message)
 
 
 class InvalidInput(AmendsError):
@@ -168,6 +192,10 @@ class MessageFromTheFuture(MessageError):
 
 class MissingUpcaster(MessageError):
     """A message class skips a step from an old schema version to the next."""
+
+
+class KeyMissing(AmendsError):
+    """A payload of Temporal's can't be decrypted; says which key it takes."""
 
 
 class StoreError(AmendsError):

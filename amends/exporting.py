@@ -20,6 +20,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "fences": ("saga",),
     "import_rows": ("source", "kind", "key"),
     "watermarks": ("source", "name"),
+    "dead_letters": ("projection", "version", "xid", "position"),
 }
 """What is written, each in the order of these columns; that of the events is the feed's."""
 
@@ -28,11 +29,19 @@ DERIVED = {
     "snapshots",
     "checkpoints",
     "generations",
-    "dead_letters",
     "projection_log",
     "alembic_version",
 }
 """What follows from the rest or is about this database: heads of streams, short cuts, builds of read models, schema."""
+
+LETTERS = """
+(select distinct on (projection, version, xid, position) projection, version, partition, key, xid, position, stream,
+        event, error, attempts, case state when 'skipped' then state else 'parked' end as state, actor, reason,
+        parked_at, settled_at
+ from amends.dead_letters where state = 'skipped' or error is not null
+ order by projection, version, xid, position, state = 'skipped' desc, generation)
+"""
+"""What somebody left out for good, and what is known to fail; the others are found again. Whichever build it was."""
 
 COLUMNS = """
 select a.attname from pg_attribute a where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped
@@ -40,7 +49,10 @@ order by a.attnum
 """
 """The columns of a table."""
 
-COUNT = "select count(*) from {}"
+SOME = "select * from {} t limit 0"
+"""Which columns are written of a table."""
+
+COUNT = "select count(*) from {} t"
 """How many rows a table has."""
 
 TRANSACTIONS = """
@@ -98,7 +110,7 @@ def export_log(
         done, total = 0, sum(table["rows"] for table in tables.values())
         for name, order in TABLES.items():
             columns = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(column)) for column in order)
-            rows = sql.SQL(ROWS).format(name=sql.Literal(name), table=sql.Identifier("amends", name), order=columns)
+            rows = sql.SQL(ROWS).format(name=sql.Literal(name), table=_source(name), order=columns)
             with connection.cursor() as cursor, cursor.copy(rows) as copy:
                 for block in copy:
                     file.write(block)
@@ -107,9 +119,14 @@ def export_log(
     return {name: table["rows"] for name, table in tables.items()}
 
 
+def _source(name: str) -> sql.Composable:
+    return sql.SQL(LETTERS) if name == "dead_letters" else sql.Identifier("amends", name)
+
+
 def _described(connection: Connection[Any], name: str) -> dict[str, Any]:
-    columns = [column for (column,) in connection.execute(COLUMNS, (f"amends.{name}",)).fetchall()]
-    return {"columns": columns, "rows": _value(connection, sql.SQL(COUNT).format(sql.Identifier("amends", name)))}
+    described = connection.execute(sql.SQL(SOME).format(_source(name))).description or ()
+    rows = _value(connection, sql.SQL(COUNT).format(_source(name)))
+    return {"columns": [column.name for column in described], "rows": rows}
 
 
 def _value(connection: Connection[Any], query: Any) -> Any:

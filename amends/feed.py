@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from pydantic_core import from_json
-
 from amends.database import Connection, Pool
 from amends.messages import Event
 from amends.records import START, Position, Recorded
@@ -63,18 +61,20 @@ class Row(NamedTuple):
             MessageError: this code has no class for it.
             InvalidInput: its data don't fit the class.
         """
+        event = Event.read(self.name, self.schema_version, self.data)
+        # by place, for a batch has thousands of them
         return Recorded(
-            event=Event.read(self.name, self.schema_version, from_json(self.data)),
-            position=self.position,
-            stream=self.stream,
-            version=self.version,
-            event_id=self.event_id,
-            command_id=self.command_id,
-            correlation_id=self.correlation_id,
-            causation_id=self.causation_id,
-            actor=self.actor,
-            trace=self.trace,
-            recorded_at=self.recorded_at,
+            event,
+            Position(self.xid, self.number),
+            self.stream,
+            self.version,
+            self.event_id,
+            self.command_id,
+            self.correlation_id,
+            self.causation_id,
+            self.actor,
+            self.trace,
+            self.recorded_at,
         )
 
 

@@ -11,6 +11,7 @@ import structlog
 from psycopg import Error as PgError
 from psycopg import OperationalError
 
+from amends.alerts import alert
 from amends.batch import told
 from amends.database import Connection, Pool
 from amends.dead_letters import Build
@@ -66,10 +67,13 @@ returning dead_letters
 """Move the checkpoint on, unless somebody else has, or it is paused, or another build has taken its place."""
 
 STOPPED = """
-update amends.checkpoints set stopped = true, last_error = %s, failed_at = clock_timestamp()
+update amends.checkpoints c set stopped = true, last_error = %s, failed_at = clock_timestamp()
 where projection = %s and version = %s and generation = %s and partition = %s and role = %s
+returning not exists (
+    select from amends.checkpoints o
+    where o.projection = c.projection and o.version = c.version and o.generation = c.generation and o.stopped)
 """
-"""It can't go on; told in a transaction of its own, for the one that failed is gone."""
+"""It can't go on; told in a transaction of its own, for the one that failed is gone. Tells whether that is news."""
 
 
 class Wanted(NamedTuple):
@@ -238,20 +242,21 @@ class Follower(ABC):
         """Find the build to follow and where it stands; False while the views show an older version."""
         async with self._pool.connection() as connection:
             row = await (await connection.execute(FIND, (self._name, self._partition, self._role))).fetchone()
-        if row is None:
-            raise ProjectionError(f"{self._told} has no checkpoint; install it first")
-        version, generation, xid, number, _, _, self._dead_letters = row
-        if version > self._version:
-            raise NotServed(
-                f"{self._told} is not followed: the views show version {version} by now, which this worker's code does "
-                "not have. A worker with that version goes on; stop this one"
-            )
-        if version < self._version:
-            return False
-        build = Build(self._name, version, generation, self._partition)
-        if build != self._build:  # tell at once that somebody follows it
-            self._build, self._looked, self._beaten = build, 0.0, 0.0
-        self._at = Position(xid, number)
+            if row is None:
+                raise ProjectionError(f"{self._told} has no checkpoint; install it first")
+            version, generation, xid, number, _, _, self._dead_letters = row
+            if version > self._version:
+                raise NotServed(
+                    f"{self._told} is not followed: the views show version {version} by now, which this worker's code "
+                    "does not have. A worker with that version goes on; stop this one"
+                )
+            if version < self._version:
+                return False
+            self._at = Position(xid, number)
+            build = Build(self._name, version, generation, self._partition)
+            if build != self._build:  # tell at once that somebody follows it
+                self._build, self._looked, self._beaten = build, 0.0, 0.0
+                await self._announce(connection)  # who held it may have died between its commit and its note
         return True
 
     async def _look(self) -> Wanted | None:
@@ -285,7 +290,9 @@ class Follower(ABC):
     async def _stopped(self, error: Exception) -> None:
         log.error("projection_stopped", projection=self._name, version=self._version, error=told(error))
         try:
-            async with self._pool.connection() as connection:
-                await connection.execute(STOPPED, (told(error), *self._build, self._role))
+            async with self._pool.connection() as connection, connection.transaction():
+                stopped = (told(error), *self._build, self._role)
+                if await (await connection.execute(STOPPED, stopped)).fetchone() == (True,):
+                    await alert(connection, self._build[:3], f"stopped: {told(error)}")
         except PgError as lost:  # then the database is what is wrong, and says so itself
             log.warning("projection_stop_not_recorded", projection=self._name, error=str(lost))

@@ -29,6 +29,9 @@ where e.stream = %s order by e.version
 SHORTEST = 4
 """Personal texts of so many characters are masked inside other texts too; shorter ones only where they stand alone."""
 
+DIGITS = 18
+"""Most digits of a version: streams are numbered by bigint."""
+
 Any_ = Aggregate[Any, Any]
 State = dict[str, Any]
 
@@ -98,12 +101,13 @@ def moment(text: str) -> int | datetime:
     Raises:
         InvalidInput: it is neither.
     """
-    if text.isascii() and text.isdecimal():
+    if text.isascii() and text.isdecimal() and len(text) <= DIGITS:
         return int(text)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        told = f"{text!r} is neither a version (a whole number) nor a time such as 2031-05-01T10:00+02:00"
+        shown = text if len(text) <= 100 else f"{text[:100]}…"
+        told = f"{shown!r} is neither a version (a whole number) nor a time such as 2031-05-01T10:00+02:00"
         raise InvalidInput({"at": told}) from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from amends.read_tables import ReadTable
 if TYPE_CHECKING:
     from amends.projection import Projection
 
-__all__ = ["LOCK", "NOTE", "begin_build", "discard", "install"]
+__all__ = ["LOCK", "NOTE", "SHOWN", "begin_build", "discard", "install"]
 
 log = structlog.get_logger("amends.projections")
 
@@ -46,15 +46,6 @@ values (%s, %s, %s, %s, %s, %s, %s, case when %s then clock_timestamp() end)
 on conflict (projection, version, generation) do update set tables = excluded.tables, views = excluded.views
 """
 """Keep what a build consists of."""
-
-SKIPPED = """
-insert into amends.dead_letters (projection, version, generation, partition, key, xid, position, stream, event, error,
-                                 attempts, state, actor, reason, parked_at, settled_at)
-select projection, version, %s, partition, key, xid, position, stream, event, error,
-       attempts, state, actor, reason, parked_at, settled_at
-from amends.dead_letters where projection = %s and version = %s and generation = %s and state = 'skipped'
-"""
-"""What somebody left out of one build for good is left out of the next one of the same version too."""
 
 PARTITIONS = "select count(*) from amends.checkpoints where projection = %s and version = %s and generation = %s"
 """How many followers share a build."""
@@ -200,8 +191,6 @@ def begin_build(
     generation = (latest[0] or 0) + 1
     _check_views(driver, projection, *served)
     _create(driver, projection, generation, "building", throttle)
-    if served[0] == version:
-        driver.execute(SKIPPED, (generation, name, *served))
     for table in projection.tables.values():
         if table.view:
             check(driver, spec_of(table, generation), pad=served[0] == version)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pydantic import BaseModel
-from pydantic_core import from_json
 
 from amends.batch import told
 from amends.database import Pool
@@ -51,7 +50,7 @@ async def check_log(pool: Pool, seen: Callable[[int], None] = lambda number: Non
     while rows := await feed.read(at, BATCH):
         for row in rows:
             try:
-                Event.read(row.name, row.schema_version, from_json(row.data))
+                Event.read(row.name, row.schema_version, row.data)
             except Exception as error:
                 kind = (row.name, row.schema_version)
                 if kind in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from temporalio import workflow
@@ -20,6 +20,19 @@ CORE = TelemetryFilter(core_level="WARN", other_level="ERROR")
 """What the Temporal client's native part may say; in our format, not its own."""
 
 EventDict = MutableMapping[str, Any]
+
+
+class _StandardError:
+    """Where standard error leads at the moment of writing.
+
+    Loggers live as long as the process; what stood in its place for a while (a pager, a test) may be closed by then.
+    """
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def configure_logs(settings: Settings) -> None:
@@ -44,10 +57,10 @@ def configure_logs(settings: Settings) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _StandardError())),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_StandardError())
     chain = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=chain))
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)

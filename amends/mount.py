@@ -69,6 +69,16 @@ async def run_child(
         process: its workflow class.
         request: what its `run` takes.
     """
+    run.with_children[child] = None
+    try:
+        return await _to_its_end(run, name, child, process, request)
+    finally:
+        run.with_children.pop(child)
+
+
+async def _to_its_end(
+    run: Run, name: str, child: str, process: type[Process[Request, Result]], request: Request
+) -> Result:
     reuse = WorkflowIDReusePolicy.REJECT_DUPLICATE
     info = workflow.info()
     keys = business_keys(info.typed_search_attributes)

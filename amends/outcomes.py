@@ -6,14 +6,25 @@ import asyncio
 from collections.abc import Sequence
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, FailureError, is_cancelled_exception
 
-from amends.errors import Abandoned, AmendsError, Refused
+from amends.errors import Abandoned, AmendsError, Refused, SagaCancelled
 from amends.records import Refusal, UndoStep
 from amends.steps import refused
 from amends.values import Value
 
-__all__ = ["BY_OPERATOR", "HandedOver", "SagaUndone", "from_outside", "given_up", "is_failure", "told", "undone_child"]
+__all__ = [
+    "BY_OPERATOR",
+    "HandedOver",
+    "SagaUndone",
+    "from_outside",
+    "given_up",
+    "is_failure",
+    "reason_of_child",
+    "told",
+    "undone_child",
+    "why_undone",
+]
 
 
 BY_PARENT = "cancelled_by_parent"
@@ -83,6 +94,33 @@ def undone_child(error: ChildWorkflowError) -> tuple[Refusal | None, list[Handed
         return None
     _, refusal, handed = cause.details[:3]
     return Refusal.model_validate(refusal) if refusal else None, [HandedOver.model_validate(each) for each in handed]
+
+
+def reason_of_child(error: BaseException) -> str | None:
+    """Why a child saga turned back by itself, as its parent tells it on; None where nobody knows.
+
+    A child can't tell who cancels it through Temporal. A parent that goes by this was not cancelled, and cancels none.
+    """
+    cause = error.cause if isinstance(error, ChildWorkflowError) else None
+    if not isinstance(cause, ApplicationError) or cause.type != SagaUndone.__name__ or not cause.details:
+        return None
+    reason = str(cause.details[0])
+    return BY_OPERATOR if reason == BY_PARENT else reason
+
+
+def why_undone(error: BaseException, cancelled: str | None) -> SagaUndone:
+    """A failure as the saga will tell it once all is undone.
+
+    Args:
+        error: what made it turn back.
+        cancelled: why it was cancelled, if it was, and somebody has said so.
+    """
+    if isinstance(error, Refused):
+        return SagaUndone(error.name, error.message, Refusal.of(error))
+    if isinstance(error, SagaCancelled) or is_cancelled_exception(error):
+        reason = cancelled or from_outside()
+        return SagaUndone(reason, f"Cancelled: {reason}", None)
+    return SagaUndone(reason_of_child(error) or "failed", told(error), None)
 
 
 def told(error: BaseException) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 from amends.conduct import Conduct
-from amends.errors import AmendsError, InvalidInput, NotParked, PastCancelling, Refused, UnknownMessage
+from amends.errors import AmendsError, BeingCancelled, InvalidInput, NotParked, PastCancelling, Refused, UnknownMessage
 from amends.messages import Command
 from amends.outcomes import BY_OPERATOR
 from amends.records import Refusal, UndoStep
@@ -18,9 +19,12 @@ from amends.saga_log import AbandonSaga, CancelSaga, ParkStep, ResolveStep, Retr
 from amends.saga_state import Parked, Run
 from amends.shield import to_the_end
 from amends.steps import check_input, refused, shown_input
-from amends.values import nul_fields
+from amends.values import bad_texts
 
 __all__ = ["Parking", "again"]
+
+ABANDONED_ABOVE = "saga_abandoned_above"
+"""Signal to a child: the saga that it is part of was abandoned."""
 
 AGAIN = "/again/"
 """Stands in an id between what is tried again and who wanted that."""
@@ -36,6 +40,7 @@ class Parking:
 
     def __init__(self, run: Run, conduct: Conduct) -> None:
         self._run, self._conduct = run, conduct
+        self._cancelling = False
 
     def open(self, cancel: Callable[[str], bool], give_up: Callable[[], None]) -> None:
         """Let people ask about the saga, repair it, and cancel it.
@@ -51,6 +56,7 @@ class Parking:
         workflow.set_update_handler(Resolve.update, self._resolve, validator=self._can_resolve)
         workflow.set_update_handler(Abandon.update, self._abandon, validator=self._can_abandon)
         workflow.set_update_handler(Cancel.update, self._cancel, validator=self._can_cancel)
+        workflow.set_signal_handler(ABANDONED_ABOVE, self._leave)
 
     def view(self) -> SagaView:
         """The saga as people see it."""
@@ -128,20 +134,31 @@ class Parking:
         for parked in waiting:
             parked.taken = True
         try:
-            await self._conduct.record(entry, self._id(), durable=True, actor=request.actor)
+            await self._conduct.record(entry, self._id(), aside=True, actor=request.actor)
         except FailureError:
             for parked in waiting:
                 parked.taken = False
             raise
+        await self._leave(request)
+
+    async def _leave(self, request: Abandon) -> None:
+        """Stop whatever is going on; children past the pivot, which hear no cancellation, are told to do the same."""
         self._run.abandoned = request
         self._conduct.note("the saga", f"abandoned by {request.actor}: {request.reason}", "undo")
         for parked in self._run.parked.values():
             parked.taken, parked.repair = True, parked.repair or request
         self._give_up()
+        for child in list(self._run.with_children) if self._run.forward_only else []:
+            with suppress(FailureError):  # it has ended meanwhile
+                await workflow.get_external_workflow_handle(child).signal(ABANDONED_ABOVE, request)
 
     async def _cancel(self, request: Cancel) -> None:
+        self._cancelling = True
         entry = CancelSaga(saga_id=self._run.workflow_id, reason=request.reason)
-        await self._conduct.record(entry, self._id(), actor=request.actor)
+        try:
+            await self._conduct.record(entry, self._id(), aside=True, actor=request.actor)
+        finally:
+            self._cancelling = False
         if not self._cancel_saga(BY_OPERATOR):
             raise _refusal(PastCancelling(saga=self._run.workflow_id, status=self._run.status))
         self._conduct.note("the saga", f"cancelled by {request.actor}: {request.reason}", "step")
@@ -150,7 +167,7 @@ class Parking:
         """Write the decision down, then let the saga act on it."""
         parked.taken = True
         try:
-            await self._conduct.record(entry, self._id(), durable=True, actor=request.actor, undoes=undoes)
+            await self._conduct.record(entry, self._id(), aside=True, actor=request.actor, undoes=undoes)
         except FailureError:
             parked.taken = False
             raise
@@ -205,6 +222,8 @@ class Parking:
         _check_words(request)
         if self._run.failure is not None or self._run.forward_only:
             raise _refusal(PastCancelling(saga=self._run.workflow_id, status=self._run.status))
+        if self._cancelling or self._run.cancelled is not None or workflow.cancellation_reason() is not None:
+            raise _refusal(BeingCancelled(saga=self._run.workflow_id))
 
     def _take(self, request: Repair) -> Parked:
         """The one parked step that a repair means, if it waits for one."""
@@ -235,7 +254,7 @@ _PAST = {"retry": "retried", "skip": "skipped", "resolve": "resolved"}
 def _check_words(request: Repair) -> None:
     if not isinstance(request, Repair):  # null is let through to here
         raise _rejection(InvalidInput({"actor": "is missing", "reason": "is missing"}))
-    if problems := nul_fields(request):
+    if problems := bad_texts(request):
         raise _rejection(InvalidInput(problems))
 
 

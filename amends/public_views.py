@@ -10,7 +10,7 @@ from psycopg import Connection, sql
 from pydantic import BaseModel
 
 from amends.errors import Incompatible
-from amends.read_tables import ReadTable
+from amends.read_tables import LATER, ReadTable
 
 __all__ = [
     "COLUMNS",
@@ -85,8 +85,11 @@ def spec_of(table: ReadTable, generation: int) -> ViewSpec:
         table: the table.
         generation: which build.
     """
-    shown = {column.name: f'"{column.name}"' for column in table.columns}
+    plain = {column.name: f'"{column.name}"' for column in table.columns}
+    later = [column.name for column in table.columns if column.info == LATER]
+    shown = {name: expression for name, expression in plain.items() if name not in later}
     shown |= {name: f"({expression})" for name, (expression, _) in table.computed.items()}
+    shown |= {name: plain[name] for name in later}
     comments = table.comments
     columns = [ShownColumn(name=name, sql=expression, comment=comments[name]) for name, expression in shown.items()]
     return ViewSpec(name=table.name, table=table.generation(generation).name, comment=table.comment, columns=columns)

@@ -19,9 +19,13 @@ from amends.errors import InvalidInput
 from amends.merging import DIALECT, merge_statement, read_statement
 from amends.physical import defined, physical_name
 
-__all__ = ["Generation", "ReadTable"]
+__all__ = ["LATER", "Generation", "ReadTable"]
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,50}")
+
+
+LATER = {"later": True}
+"""Mark of a column, by `info=`, that came when the view had computed ones: it is shown behind those, at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class ReadTable:
         comment: what a row is.
         computed: further columns of the view: name → SQL expression over the columns, comment.
         view: whether it is public at all.
+        since: the version of the projection from which on its rows mean the same; its own, when not given.
 
     Raises:
         TypeError: something in the declaration is missing or can't be.
@@ -71,9 +76,10 @@ class ReadTable:
         comment: str,
         computed: Mapping[str, tuple[str, str]],
         view: bool,
+        since: int | None = None,
     ) -> None:
         self.projection, self.name, self.comment, self.computed, self.view = projection, name, comment, computed, view
-        self.version = version
+        self.version, self.since = version, version if since is None else since
         self.columns = [item for item in items if isinstance(item, Column)]
         self._check()
         for column in self.columns:
@@ -89,6 +95,7 @@ class ReadTable:
         # SQLAlchemy's names are more than strings, which costs time in each batch
         self.kinds = {str(column.name): kind_of(column.type) for column in self.columns}
         self.key = [str(column.name) for column in self.columns if column.primary_key]
+        self._required = {str(column.name) for column in self.columns if not column.nullable}
         self._key_checks = [self.kinds[name].check for name in self.key]
         self._operands = {
             (op, name): kind.operand(op) for name, kind in self.kinds.items() if name not in self.key for op in kind.sql
@@ -128,6 +135,8 @@ class ReadTable:
             InvalidInput: too many or too few values, or of another type.
         """
         try:
+            if len(values) == 1 == len(self.key):
+                return (self._key_checks[0](values[0]),)
             return tuple([check(value) for check, value in zip(self._key_checks, values, strict=True)])
         except (TypeError, ValueError, ArithmeticError):
             if len(values) != len(self.key):
@@ -147,8 +156,19 @@ class ReadTable:
         if operand is None:
             raise InvalidInput({f"{self.projection}.{self.name}.{column}": self._why_not(op, column)})
         if value is None and op == SET:
+            if column in self._required:  # here, for a later event of the batch may hide it from the database
+                raise InvalidInput({f"{self.projection}.{self.name}.{column}": "is never null"})
             return op, None
         return op, self._kept(column, operand, value)
+
+    def settable(self, column: str) -> None:
+        """See that a column can be set.
+
+        Raises:
+            InvalidInput: there is no such column, or it is of the key.
+        """
+        if (SET, column) not in self._operands:
+            raise InvalidInput({f"{self.projection}.{self.name}.{column}": self._why_not(SET, column)})
 
     def _kept(self, column: str, operand: Callable[[Any], Any], value: Any) -> Any:
         try:
@@ -170,6 +190,8 @@ class ReadTable:
         for name in (self.name, *(column.name for column in self.columns), *self.computed):
             if not _SAFE.fullmatch(name):
                 raise TypeError(f"{name!r} in {where}: names are lower-case letters, digits and underscores")
+        if not 1 <= self.since <= self.version:
+            raise TypeError(f"since={self.since} in {where} is a version of the projection, from 1 to {self.version}")
         missing = [name for name, said in {"the table itself": self.comment, **self.comments}.items() if not said]
         if missing:
             raise TypeError(f"Say what it means, by comment=, in {where}: {', '.join(missing)}")

@@ -7,26 +7,30 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Executable, text
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from amends.asking import unaskable
 from amends.checkpoints import Checkpoints
+from amends.connections import Connections, address_of
 from amends.database import conninfo
+from amends.errors import InvalidInput
 from amends.freshness import Freshness
 from amends.query import Query
 from amends.query_cache import QueryCache, identity
-from amends.records import Position
+from amends.records import START, Position
 from amends.sources import Sources
 from amends.standings import Standings
-from amends.watching import Change, Changes, Watching
+from amends.watching import Change, Changes, Watching, resumed
 
 __all__ = ["Reader"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Change)
 
-HEAD = text("select head_xid, head_position from views.feed_status")
-"""Where the log ends."""
+HEAD = text("select head_xid, head_position, log_id from views.feed_status")
+"""Where the log ends, and which one it is."""
 
 
 class Reader:
@@ -59,13 +63,14 @@ class Reader:
             pool_pre_ping=True,
         )
         self._sources = sources or Sources()
-        self._checkpoints = Checkpoints(url, Standings(self._engine), self._sources)
+        self._database = Connections(self._engine, address_of(url))
+        self._checkpoints = Checkpoints(url, Standings(self._database), self._sources)
         self._watching = Watching(self._answer)
         self._checkpoints.observe(self._watching.wake)
         self.cache: QueryCache | None = None
         if cache_seconds > 0:
-            self.cache = QueryCache(cache_seconds, cache_entries, lambda: self._checkpoints.listening)
-            self._checkpoints.observe(self.cache.forget)
+            self.cache = cache = QueryCache(cache_seconds, cache_entries, lambda: self._checkpoints.listening)
+            self._checkpoints.observe(cache.forget, keeping=lambda: len(cache) > 0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,6 +92,8 @@ class Reader:
         """The answer, as of now, or a kept one that nobody has said is out of date.
 
         Raises:
+            Unavailable: the database does not answer.
+            InvalidInput: it can't do what was asked for; names the argument.
             pydantic.ValidationError: the rows are not what the query's class says.
         """
         if self.cache is None:
@@ -95,7 +102,7 @@ class Reader:
         if projections is None or question is None:  # nobody would say when it changes
             return await self._answer(query)
         self._checkpoints.start()
-        return query.read(await self.cache.rows(question, projections, lambda: self._rows(query.statement)))
+        return query.read(await self.cache.rows(question, projections, lambda: self._rows(query)))
 
     def projections_of(self, query: Query[Any]) -> frozenset[str] | None:
         """The projections whose rows a query reads; None when it reads anything else too."""
@@ -103,18 +110,44 @@ class Reader:
 
     async def head(self) -> Position:
         """The position of the last committed event."""
-        async with self._engine.connect() as connection:
-            xid, number = (await connection.execute(HEAD)).one()
-        return Position(xid or 0, number or 0)
+        return (await self._log())[1]
+
+    async def resume(self, after: Position | str) -> Position:
+        """Where a watcher goes on, whose cursor or position may be of another log; errors as `watching.resumed`.
+
+        Args:
+            after: the cursor of a change, or a position.
+        """
+        return after if after == START else resumed(after, *await self._log())
+
+    async def _log(self) -> tuple[str | None, Position]:
+        """Which log it is, and where it ends."""
+        async with self._database.connect() as connection:
+            xid, number, log = (await connection.execute(HEAD)).one()
+        return log, Position(xid or 0, number or 0)
 
     async def at_least(
         self, position: Position, projections: str | Collection[str], timeout: float, key: str | None = None
     ) -> Freshness:
-        """Wait until projections have applied everything up to a position; see `Checkpoints.at_least`."""
+        """Wait until projections have applied everything up to a position; see `Checkpoints.at_least`.
+
+        Raises:
+            InvalidInput: the position or the key can't be one, or there is no such view or projection; names it.
+        """
+        if problems := unaskable({"position": position, "key": key, "projections": projections}):
+            raise InvalidInput(problems)
         return await self._checkpoints.at_least(position, projections, timeout, key)
 
     async def changes(self, changes: Changes[R], key: str, after: Position, timeout: float) -> list[R]:
-        """What has happened to a thing since a position, as soon as there is anything; see `Watching.next`."""
+        """What has happened to a thing since a position, as soon as there is anything; see `Watching.next`.
+
+        Raises:
+            InvalidInput: the key or the position can't be one; names it.
+        """
+        if problems := unaskable(
+            {"key": key, "after": after}
+        ):  # it would fail for all who watch, being asked with them
+            raise InvalidInput(problems)
         self._checkpoints.start()
         found = await self._watching.next(changes, key, after, timeout)
         if found and self.cache is not None:  # what was pushed may come before the note that says so
@@ -123,8 +156,14 @@ class Reader:
         return found
 
     async def _answer(self, query: Query[T]) -> T:
-        return query.read(await self._rows(query.statement))
+        return query.read(await self._rows(query))
 
-    async def _rows(self, statement: Executable) -> Sequence[Mapping[str, Any]]:
-        async with self._engine.connect() as connection:
-            return [dict(row) for row in (await connection.execute(statement)).mappings()]
+    async def _rows(self, query: Query[Any]) -> Sequence[Mapping[str, Any]]:
+        try:
+            async with self._database.connect() as connection:
+                return [dict(row) for row in (await connection.execute(query.statement)).mappings()]
+        except ProgrammingError as error:
+            problems = query.refused.get(getattr(error.orig, "sqlstate", None) or "")
+            if problems is None:
+                raise
+            raise InvalidInput(problems) from error

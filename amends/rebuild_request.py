@@ -18,13 +18,17 @@ class TableReport(BaseModel):
         table: name of its view.
         old_rows: rows of the one that is served; None when there is no such table.
         new_rows: rows of the build.
-        differing: rows only in the one, only in the other, or different, where the meaning is unchanged.
+        same: whether the rows are to be the same: of the same version, or one in which the table means the same still.
+        compared: the columns that were compared; none where the rows are only counted.
+        differing: rows only in the one, only in the other, or different.
         first: the first keys of each.
     """
 
     table: str
     old_rows: int | None
     new_rows: int
+    same: bool = True
+    compared: list[str] = Field(default_factory=list)
     differing: dict[Kind, int] = Field(default_factory=dict)
     first: dict[Kind, list[list[Any]]] = Field(default_factory=dict)
 
@@ -33,7 +37,7 @@ class Report(BaseModel):
     """How a build compares with what is served.
 
     Args:
-        same_version: whether the rows are to be the same; else they only are counted.
+        same_version: whether both are of the same version.
         old: version and generation of what is served.
         new: version and generation of the build.
         position: where in the feed both stood.
@@ -51,7 +55,7 @@ class Report(BaseModel):
     @property
     def agrees(self) -> bool:
         """Whether the build may take the place of what is served without a person looking at it."""
-        return not self.newly_parked and not any(table.differing for table in self.tables)
+        return not self.newly_parked and not any(table.same and table.differing for table in self.tables)
 
 
 class Who(BaseModel):

@@ -10,6 +10,7 @@ import structlog
 from psycopg import DataError, IntegrityError
 from psycopg.types.json import Jsonb
 
+from amends.alerts import alert
 from amends.building import Builder, bulk_url, index
 from amends.database import Connection, Pool, open_pool
 from amends.errors import NothingToDo, Poisoned
@@ -86,21 +87,26 @@ async def rebuild(projection: Projection, url: str, request: RebuildRequest, tok
             await index(url, projection, generation)
             events += await caught_up(pool, projection, builders)
 
-        async def level(positions: list[Position]) -> None:
+        async def level(positions: list[Position]) -> bool:
             own = positions if len(positions) == len(builders) else [max(positions)] * len(builders)
             await asyncio.gather(*(builder.up_to(at, hurried=True) for builder, at in zip(builders, own, strict=True)))
+            return [builder.at for builder in builders] == own and (own == positions or len(set(positions)) == 1)
 
-        report = await compare(pool, projection, generation, level)
+        while (report := await compare(pool, projection, generation, level)) is None:
+            events += await caught_up(pool, projection, builders)
         done = Rebuilt(outcome="swapped", version=version, generation=generation, events=events, report=report)
         if not report.agrees and not request.accept:
             await _keep(pool, projection, generation, request, report)
             return done.model_copy(update={"outcome": "differs"})
+
+        events += await caught_up(pool, projection, builders, beyond=True)
 
         async def finish(connection: Connection, until: Position) -> None:
             for builder in builders:
                 await builder.find()
                 await builder.within(connection, until)
 
+        done.events = events
         detail = report.model_dump(mode="json") | {"events": events, "token": token}
         detail["seconds"] = round(monotonic() - began, 1)
         while True:
@@ -109,7 +115,7 @@ async def rebuild(projection: Projection, url: str, request: RebuildRequest, tok
                 break
             except (DataError, IntegrityError, Poisoned) as error:
                 log.warning("swap_meets_poison", projection=name, error=str(error))
-                await caught_up(pool, projection, builders)
+                await caught_up(pool, projection, builders, beyond=True)
         log.info("projection_swapped", projection=name, version=version, generation=generation, events=events)
         return done
 
@@ -152,13 +158,15 @@ async def _state(pool: Pool, projection: Projection, generation: int) -> tuple[b
     return row[0], row[1]
 
 
-async def caught_up(pool: Pool, projection: Projection, builders: Sequence[Builder]) -> int:
-    """Follow what is served, or the feed where that is an older version, until little is left.
+async def caught_up(pool: Pool, projection: Projection, builders: Sequence[Builder], *, beyond: bool = False) -> int:
+    """Follow what is served until little is left.
 
     Args:
         pool: connections of the projector role.
         projection: what is built.
         builders: one for each of its partitions.
+        beyond: go on to the head of the feed where what is served is an older version, for nobody may follow that any
+            more. Before, the build must not be ahead of it, to be compared with it.
 
     Returns:
         how many events that were.
@@ -170,14 +178,13 @@ async def caught_up(pool: Pool, projection: Projection, builders: Sequence[Build
     while rounds < ROUNDS:
         async with pool.connection() as connection:
             version, _, positions = await served_at(connection, projection.name)
-        if version == projection.version and len(positions) == len(builders):
-            targets = positions  # to be compared with it, the build must not be ahead of it
-            if any(builder.at > at for builder, at in zip(builders, positions, strict=True)):
-                log.info("build_waits_for_what_is_served", projection=projection.name)
-                await asyncio.sleep(CLOSE)
-                continue
-        else:
-            targets = [await feed.head()] * len(builders)
+        targets = positions if len(positions) == len(builders) else [min(positions)] * len(builders)
+        if version != projection.version:
+            targets = [await feed.head()] * len(builders) if beyond else targets
+        elif any(builder.at > at for builder, at in zip(builders, targets, strict=True)):
+            log.info("build_waits_for_what_is_served", projection=projection.name)
+            await asyncio.sleep(CLOSE)
+            continue
         began, rounds = monotonic(), rounds + 1
         done = await asyncio.gather(*(builder.up_to(at) for builder, at in zip(builders, targets, strict=True)))
         events += max(done)
@@ -192,4 +199,6 @@ async def _keep(pool: Pool, projection: Projection, generation: int, request: Re
     async with pool.connection() as connection, connection.transaction():
         await connection.execute(REPORT, (told, *key))
         await connection.execute(NOTE, (*key, "differs", request.actor, request.reason, told))
+        problem = "a build differs from what is served, and waits for somebody to look: amends views status"
+        await alert(connection, key, problem)
     log.error("rebuild_differs", projection=projection.name, version=projection.version, generation=generation)

@@ -85,6 +85,15 @@ where l.line ->> 'table' = {name}
 """
 """The rows of another table, as they were."""
 
+LETTERS_BACK = """
+insert into amends.dead_letters ({columns}, generation)
+select {values}, 0 from amends_lines l
+join amends_placed p on p.position = (l.line #>> '{{row,position}}')::bigint,
+jsonb_populate_record(null::amends.dead_letters, l.line -> 'row' || jsonb_build_object('xid', p.xid::text)) r
+where l.line ->> 'table' = 'dead_letters'
+"""
+"""What is known from builds elsewhere: generation 0, from which those that are made here take over what was skipped."""
+
 REACTED = """
 update amends.checkpoints c set xid = coalesce(p.xid, 0)::text::xid8, position = coalesce(p.position, 0)
 from (values (1)) as one left join (
@@ -100,6 +109,9 @@ from (select xid, position from amends_placed order by old desc, position desc l
 where c.projection = %s
 """
 """What happened before a process manager was there is none of its business."""
+
+STATEMENTS = {"events": EVENTS_BACK, "commands": COMMANDS_BACK, "dead_letters": LETTERS_BACK}
+"""What puts the rows of a table back that refer to transactions."""
 
 NEXT = "select setval(pg_get_serial_sequence(%s, %s), greatest(1, (select max({}) from {})))"
 """Numbers go on where they were."""
@@ -232,7 +244,7 @@ def _put_back(connection: Connection[Any], header: _Header, told: Callable[[str]
             "columns": sql.SQL(", ").join(map(sql.Identifier, table.columns)),
             "values": sql.SQL(", ").join(sql.SQL("r.{}").format(sql.Identifier(column)) for column in table.columns),
         }
-        statement = {"events": EVENTS_BACK, "commands": COMMANDS_BACK}.get(name, ROWS_BACK)
+        statement = STATEMENTS.get(name, ROWS_BACK)
         try:
             done = connection.execute(sql.SQL(statement).format(**known)).rowcount
         except (pg.DataError, pg.IntegrityError) as error:

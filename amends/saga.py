@@ -6,6 +6,7 @@ The mechanism behind the stories in workflows. What a saga promises:
 - a refusal undoes at once, a flaky world is retried within the step's deadline; an unknown outcome is asked for, or
   undone;
 - undo runs newest first, shielded from cancellation; what can't be undone waits for a person, and the rest goes on;
+- before it turns back it asks its log, which knows also what a worker did in a task that was lost;
 - past its pivot the saga only goes forward;
 - a command's id comes from the workflow id and the step, so nothing acts twice, whoever retries.
 
@@ -23,23 +24,25 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, ChildWorkflowError
 
 from amends.cancelling import Cancelling
 from amends.closing import bad_end, close
-from amends.conduct import Conduct
+from amends.conduct import Conduct, on_record
 from amends.ending import EndedSaga
-from amends.errors import CommandIdReused, Refused, SagaCancelled
+from amends.errors import CommandIdReused, Refused
 from amends.forward import insist
 from amends.messages import Command
 from amends.mount import checked, join_handlers, run_child
-from amends.outcomes import SagaUndone, from_outside, given_up, is_failure, told, undone_child
+from amends.outcomes import SagaUndone, given_up, is_failure, undone_child, why_undone
 from amends.parking import Parking
-from amends.records import Position, Receipt, Refusal, UndoStep
+from amends.records import Position, Receipt, UndoStep
+from amends.repair import Abandon
 from amends.saga_state import BRANCH, Registered, Run, begin_run
 from amends.steps import Call, Step, Undo
 from amends.undoing import GROUPS, Undoing
 from amends.visibility import SAGA_STATUS, Entry
+from amends.waiting import Waiting
 
 if TYPE_CHECKING:
     from amends.process import Process
@@ -69,6 +72,7 @@ class Saga:
         self._parking: Parking = parent._parking if parent else Parking(self._run, self._conduct)
         self._undoing: Undoing = parent._undoing if parent else Undoing(self._run, self._conduct, self._parking)
         self._cancelling = Cancelling(self._run)
+        self._waiting = Waiting(self._run, self._conduct, self._cancelling)
         if parent is None and not MOUNTING.get():
             self._parking.open(self.cancel, self._cancelling.give_up)
 
@@ -81,16 +85,18 @@ class Saga:
         self._deadline = limit
         return self
 
-    def instead_of(self, ended: EndedSaga, undos: Iterable[UndoStep]) -> Self:
+    def instead_of(self, ended: EndedSaga, undos: Iterable[UndoStep], abandoned: Abandon | None) -> Self:
         """Undo in the name of another saga, which was ended from outside.
 
         Args:
             ended: that saga.
             undos: what it had done, newest first.
+            abandoned: that somebody had given it up, so that nothing is undone.
         """
         run = self._run
         run.workflow_id = run.saga_id = ended.saga_id
-        run.process, run.started_at = ended.process, ended.started_at
+        run.process, run.started_at, run.run_id = ended.process, ended.started_at, ended.run_id
+        run.abandoned = abandoned
         self._undoing.push(undos)
         self.cancel(ended.reason)
         return self
@@ -117,8 +123,7 @@ class Saga:
                 raise bad_end(self._run, SagaUndone("abandoned", "all its steps were done", None))
         if error is None or not is_failure(error):
             return False  # a bug fails the workflow task, which goes on from here once it is mended
-        undone = self._why(error)
-        await self._cancelling.remembered()
+        undone = why_undone(error, self._run.cancelled)
         if self._parent is not None:
             await self._undoing.back(self._path, undone.reason)
             return False
@@ -154,6 +159,10 @@ class Saga:
         if fingerprint != self._run.memo.fingerprint:
             told = f"{workflow.info().workflow_id} was started by another request; a new intent needs a new id"
             raise ApplicationError(told, type=CommandIdReused.__name__, non_retryable=True)
+
+    async def hear(self, update: str) -> None:
+        """Let the history know of an update, by its name, before it takes effect."""
+        await self._waiting.hear(update)
 
     def cancel(self, reason: str) -> bool:
         """Stop what the saga is doing and undo what it has done; without effect once it only goes forward.
@@ -195,10 +204,13 @@ class Saga:
 
         Raises:
             Refused: a rule said no; the step had no effect.
-            SagaCancelled: the saga was cancelled, and this is a step at which that is heard: a call, or the pivot.
+            SagaCancelled: the saga was cancelled, and this is a step at which that is heard: a call that is not local,
+                or the pivot.
             ActivityError: the step's deadline passed.
         """
         step_id = self._run.id(self._path + step.step_name)
+        if isinstance(step, Call) and step.local and (undo is not None or pivot):
+            raise RuntimeError(f"{title!r} only reads: it has nothing to undo, and is no pivot")
         if self._run.abandoned is not None:
             raise given_up()
         if self._run.forward_only:
@@ -207,19 +219,24 @@ class Saga:
         registered: Registered | None = None
         if undo is not None:
             registered = self._undoing.register(title, self._path, step_id, undo, last=undo_last)
+        if self._run.memo.cancelled is not None:
+            self._cancelling.raise_if_asked()  # nothing was done for it, and nothing is
         if pivot:
-            self._pass_pivot()
-        durable = pivot or isinstance(step, Call)
+            await self._pass_pivot()
         undoing = registered.undo if registered else None
-        send = partial(self._conduct.send, title, step, step_id, undo=undoing, pivot=pivot, durable=durable)
+        send = partial(self._conduct.send, title, step, step_id, undo=undoing, pivot=pivot)
         run = partial(self._conduct.step, title, send)
+        local = not pivot and (isinstance(step, Command) or step.local)
         try:
-            return await (self._cancelling.durably(run) if durable else self._cancelling.to_the_end(run()))
+            return await (self._cancelling.to_the_end(run()) if local else self._cancelling.durably(run))
         except Exception as error:
             if isinstance(error, Refused):
                 self._undoing.forget(registered)
             if pivot:
                 self._run.forward_only = False
+            known = isinstance(step, Command) and isinstance(error, Refused)
+            if local and not known and is_failure(error):
+                await on_record(f"{title}: failed")  # the log keeps what a rule refused, but of this it knows nothing
             raise
         finally:
             if pivot and self._run.forward_only:
@@ -249,22 +266,7 @@ class Saga:
         """
         if until is not None:
             timeout = max(until - workflow.now(), timedelta(0))
-
-        async def waiting(entry: Entry) -> bool:
-            try:
-                await workflow.wait_condition(condition, timeout=timeout, timeout_summary=title)
-            except TimeoutError:
-                return False
-            return True
-
-        if condition() or timeout == timedelta(0):
-            return condition()  # no timer, so nothing durable: a cancellation waits for the next step that is
-        try:
-            return await self._cancelling.durably(lambda: self._conduct.step(title, waiting))
-        except SagaCancelled:
-            if condition():
-                return True  # it came together with the cancellation, and may have been acted on
-            raise
+        return await self._waiting.until(title, condition, timeout)
 
     async def sleep(self, title: str, duration: timedelta) -> None:
         """Let time pass, by a durable timer.
@@ -276,11 +278,7 @@ class Saga:
         Raises:
             SagaCancelled: the saga was cancelled meanwhile.
         """
-
-        async def sleeping(entry: Entry) -> None:
-            await workflow.sleep(duration, summary=title)
-
-        await self._cancelling.durably(lambda: self._conduct.step(title, sleeping))
+        await self._waiting.sleep(title, duration)
 
     async def all(self, *steps: Awaitable[R]) -> list[R]:
         """Do steps side by side and wait for all of them; when one fails, the others are undone.
@@ -305,13 +303,12 @@ class Saga:
         results = await self._cancelling.to_the_end(asyncio.gather(*running, return_exceptions=True))
         failures = [result for result in results if isinstance(result, BaseException)]
         if not failures:
-            return results  # type: ignore[return-value]  # failures were raised above
+            return [result for result in results if not isinstance(result, BaseException)]
         for failure in failures:
             if not is_failure(failure):
                 raise failure  # a bug, which is to be mended before anything else
         if not self._run.forward_only:
-            reason = self._why(failures[0]).reason
-            await self._cancelling.remembered()
+            reason = why_undone(failures[0], self._run.cancelled).reason
             await self._undoing.back(self._path, reason, group)
         raise failures[0]
 
@@ -367,30 +364,29 @@ class Saga:
         """Undo the whole saga; past its pivot it can go neither way, and waits for a person."""
         if self._run.abandoned is not None:
             return
+        own = self._run.workflow_id == workflow.info().workflow_id
+        if own and not self._run.forward_only and not await self._undoing.may_turn_back(undone.reason):
+            self._run.forward_only = True
         if self._run.forward_only:
             await self._parking.park(f"{self._run.workflow_id}/end", "the saga", undone.message, kind="saga")
             return
         if self._run.undos:
-            self._conduct.stand("Compensating", self._run.failed_at())
+            if not self._run.parked:  # a part's undo may wait for a person already
+                self._conduct.stand("Compensating", self._run.failed_at())
             await self._undoing.back("", undone.reason)
 
-    def _pass_pivot(self) -> None:
+    async def _pass_pivot(self) -> None:
         """From here the saga only goes forward; that is the saga's own to say, not a mounted process's."""
         if self._parent is not None or workflow.info().parent is not None:
             raise RuntimeError("A mounted process has no pivot, for its parent could not undo it; put it in the parent")
         if GROUPS.get():
             raise RuntimeError("A pivot stands alone: what goes on beside it could neither be undone nor be kept")
-        self._cancelling.raise_if_asked()
+        stopped = self._cancelling.asked()
+        if stopped is not None:
+            why = why_undone(stopped, self._run.cancelled)
+            if self._run.abandoned is not None or await self._undoing.may_turn_back(why.reason):
+                raise stopped  # else it was passed before, in a task that was lost
         self._run.forward_only = True
-
-    def _why(self, error: BaseException) -> SagaUndone:
-        """A failure as the saga will tell it once all is undone."""
-        if isinstance(error, Refused):
-            return SagaUndone(error.name, error.message, Refusal.of(error))
-        if isinstance(error, SagaCancelled) or is_cancelled_exception(error):
-            reason = self._run.cancelled or from_outside()
-            return SagaUndone(reason, f"Cancelled: {reason}", None)
-        return SagaUndone("failed", told(error), None)
 
     async def _expire(self, limit: timedelta) -> None:
         await workflow.sleep(limit, summary="the saga's deadline")

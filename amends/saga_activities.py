@@ -12,11 +12,15 @@ from amends.database import Pool
 from amends.ending import CHILD_OUTCOME, END_SAGA, RESUME_SAGA, ChildOutcome, Ended, EndedSaga, EndSaga
 from amends.parking import again
 from amends.records import UndoStep
+from amends.repair import Abandon
 
 __all__ = ["SagaActivities"]
 
 FENCE = "select amends.fence(%s, %s, %s)"
 """End a saga, so that none of its steps acts any more; false when it is past its pivot."""
+
+TURN_BACK = "select amends.turn_back(%s, %s, %s, %s)"
+"""Let a saga turn back, so that none of its workers does anything new for it; false when it is past its pivot."""
 
 FENCED = "select exists (select from amends.fences where saga = %s)"
 """Whether a saga, or a child of one, is over and undone."""
@@ -28,8 +32,10 @@ select coalesce((select r.payload -> 'undo' from amends.commands r
 from amends.commands c
 where c.correlation_id = %(saga)s and c.kind = 'step' and c.undo is not null
   and (%(workflow)s = %(saga)s or c.workflow_id = %(workflow)s or starts_with(c.workflow_id, %(workflow)s || '/'))
-  and not exists (select from amends.commands r
-                  where r.correlation_id = c.correlation_id and r.step_id = c.step_id and r.outcome = 'refused')
+  and (not exists (select from amends.commands r
+                   where r.correlation_id = c.correlation_id and r.step_id = c.step_id and r.outcome = 'refused')
+       or exists (select from amends.commands d
+                  where d.correlation_id = c.correlation_id and d.step_id = c.step_id and d.outcome = 'done'))
   and not exists (select from amends.commands u
                   where u.correlation_id = c.correlation_id and u.undoes = c.step_id and u.outcome = 'done')
   and not exists (select from amends.commands a
@@ -39,8 +45,15 @@ order by c.number desc
 """
 """The undos of what took effect, or may have, and has not been taken back, settled by hand or abandoned; newest first.
 
-What somebody wanted to be tried instead of an undo takes its place: it may have been under way.
+What somebody wanted to be tried instead of an undo takes its place: it may have been under way. A step that was done
+and, when the saga began anew, refused, stands.
 """
+
+ABANDONED = """
+select actor, payload ->> 'reason' from amends.commands
+where workflow_id = %s and name = 'saga.abandon' order by number desc limit 1
+"""
+"""Who had given a saga up, and why."""
 
 REFUSED = """
 select u.undoes, count(*), array_agg(u.step_id) from amends.commands u
@@ -62,9 +75,14 @@ class SagaActivities:
 
     @activity.defn(name=END_SAGA)
     async def end(self, whom: EndSaga) -> Ended:
-        """End a saga, or a child of one, and say what stands of it; a repeat says what stands by then."""
+        """End a saga or a child of one, or let it turn back, and say what stands; a repeat says what stands by then."""
         async with self._pool.connection() as connection:
-            row = await (await connection.execute(FENCE, (whom.workflow_id, whom.actor, whom.reason))).fetchone()
+            who = (whom.actor, whom.reason)
+            if whom.run_id is None:
+                asking = connection.execute(FENCE, (whom.workflow_id, *who))
+            else:
+                asking = connection.execute(TURN_BACK, (whom.workflow_id, whom.run_id, *who))
+            row = await (await asking).fetchone()
             if row != (True,):
                 return Ended(forward=True)
             asked = {"saga": whom.saga_id, "workflow": whom.workflow_id}
@@ -72,8 +90,13 @@ class SagaActivities:
             undos = [UndoStep.model_validate(undo) for (undo,) in rows]
             asked_for = (whom.saga_id, [undo.undoes for undo in undos])
             rows = await (await connection.execute(REFUSED, asked_for)).fetchall()
+            left = await (await connection.execute(ABANDONED, (whom.workflow_id,))).fetchone()
         refused = {step: (times, ids) for step, times, ids in rows}
-        return Ended(forward=False, undos=tuple(_fresh(undo, *refused.get(undo.undoes, (0, []))) for undo in undos))
+        return Ended(
+            forward=False,
+            undos=tuple(_fresh(undo, *refused.get(undo.undoes, (0, []))) for undo in undos),
+            abandoned=Abandon(actor=left[0], reason=left[1]) if left else None,
+        )
 
     @activity.defn(name=CHILD_OUTCOME)
     async def child_outcome(self, child: str) -> ChildOutcome:

@@ -87,6 +87,7 @@ class CloseSaga(_Entry, name="saga.close"):
         turned_back_at: when it began to undo.
         steps: how many it took.
         undos: how many it did.
+        run_id: the run of its workflow that this is the end of, whoever brought it there.
     """
 
     process: str
@@ -98,6 +99,7 @@ class CloseSaga(_Entry, name="saga.close"):
     turned_back_at: datetime | None
     steps: int
     undos: int
+    run_id: str
 
 
 SagaEntry = ParkStep | RetryStep | SkipStep | ResolveStep | AbandonSaga | CancelSaga | CloseSaga

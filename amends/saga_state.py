@@ -76,7 +76,10 @@ class Run:
         saga_id: the outermost workflow of the saga.
         process: name of the workflow class.
         started_at: when the workflow was.
+        run_id: which run of it.
         undos: registered, oldest first.
+        registered: ids of all steps whose undos ever were.
+        children: ids of all children that were to be undone.
         parked: what waits for a repair, by the step's id.
         settling: undos that are parked, or wait for others that are.
         handed: what could not be undone and is handed to the parent, by a child.
@@ -84,12 +87,15 @@ class Run:
         entries: the timeline.
         used: how often each name was used, to number repeats.
         interruptible: durable steps under way, which a cancellation gives up, in the order in which they began.
+        taking_back: undos under way, which only an abandon gives up.
+        with_children: children under way.
         interrupting: is about to do so.
         given_up: those that were; however they end, it is for the cancellation.
         failure: why it turned back.
         turned_back_at: when.
+        closing: it only writes down its end.
+        coming: how many updates have come that the history does not know yet.
         cancelled: the reason, once somebody wants it stopped.
-        remembering: what waits until the history knows of that.
         forward_only: past its pivot.
         position: of its latest event in the feed.
         turns: in which order local activities go on.
@@ -100,7 +106,10 @@ class Run:
     saga_id: str
     process: str
     started_at: datetime
+    run_id: str
     undos: list[Registered] = field(default_factory=list)
+    registered: set[str] = field(default_factory=set)
+    children: set[str] = field(default_factory=set)
     parked: dict[str, Parked] = field(default_factory=dict)
     settling: list[asyncio.Future[None]] = field(default_factory=list)
     handed: list[HandedOver] = field(default_factory=list)
@@ -108,13 +117,16 @@ class Run:
     entries: list[Entry] = field(default_factory=list)
     used: Counter[str] = field(default_factory=Counter)
     interruptible: dict[asyncio.Future[Any], None] = field(default_factory=dict)
+    taking_back: dict[asyncio.Future[Any], None] = field(default_factory=dict)
+    with_children: dict[str, None] = field(default_factory=dict)
     interrupting: asyncio.Future[None] | None = None
     given_up: set[asyncio.Future[Any]] = field(default_factory=set)
     status: SagaStatus = "Running"
     failure: SagaUndone | None = None
     turned_back_at: datetime | None = None
+    closing: bool = False
+    coming: int = 0
     cancelled: str | None = None
-    remembering: asyncio.Future[None] | None = None
     forward_only: bool = False
     position: Position = START
     turns: Turns = field(default_factory=Turns)
@@ -149,5 +161,13 @@ def begin_run() -> Run:
     info = workflow.info()
     memo = workflow.memo_value(MEMO, default=None, type_hint=SagaMemo) or SagaMemo()
     saga_id = info.root.workflow_id if info.root else info.workflow_id
-    process, start, forward_only = info.workflow_type, info.start_time, memo.forward_only
-    return Run(memo, info.workflow_id, saga_id, process, start, forward_only=forward_only)
+    return Run(
+        memo,
+        info.workflow_id,
+        saga_id,
+        info.workflow_type,
+        info.start_time,
+        info.run_id,
+        forward_only=memo.forward_only,
+        cancelled=memo.cancelled,
+    )

@@ -18,6 +18,18 @@ def _zone(name: str) -> str:
     return name
 
 
+def _postgres(url: SecretStr) -> SecretStr:
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts = conninfo_to_dict(url.get_secret_value())
+        [int(port) for port in str(parts.get("port", 0)).split(",") if port]
+    except (ProgrammingError, ValueError):  # from None: what they say may hold parts of a password
+        raise ValueError("no address of a PostgreSQL, such as postgresql://login@localhost:5432/database") from None
+    return url
+
+
 class Settings(BaseSettings):
     """What an operator can set; each field is the environment variable `AMENDS_` + its name in capitals."""
 
@@ -26,7 +38,7 @@ class Settings(BaseSettings):
     app: str = Field("app:app", description="Where the application's table of contents is: `module:name`.")
     home: Path = Field(Path(".amends"), description="Folder of the embedded servers' data.")
 
-    database_url: SecretStr | None = Field(
+    database_url: Annotated[SecretStr, AfterValidator(_postgres)] | None = Field(
         None,
         description="A PostgreSQL of your own (owner of the schema); without it the embedded one is used.",
     )
@@ -57,6 +69,14 @@ class Settings(BaseSettings):
         None, description="Database of another system whose tables are followed: `amends follow`."
     )
 
+    payload_keys: SecretStr | None = Field(
+        None,
+        description="Keys that encrypt what Temporal stores, `id:key,id:key`, 32 bytes in base64 each; the first one "
+        "encrypts, all decrypt.",
+    )
+    codec_token: SecretStr | None = Field(
+        None, description="What people show to see encrypted payloads in clear: `amends codec`."
+    )
     webhook_secret: SecretStr | None = Field(
         None, description="Shared secret with which an outside service signs its webhooks."
     )

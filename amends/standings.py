@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import ARRAY, Text, bindparam, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from amends.connections import Connections
 from amends.freshness import Lag, Standing, served
 from amends.records import Position
 
@@ -42,15 +42,15 @@ class Standings:
     """Asks the database how projections stand.
 
     Args:
-        engine: connections of the reader role, in autocommit.
+        database: connections of the reader role, in autocommit.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Connections) -> None:
+        self._database = database
 
     async def read(self) -> dict[str, Standing]:
         """Every projection as its readers meet it, by name."""
-        async with self._engine.connect() as connection:
+        async with self._database.connect() as connection:
             rows = (await connection.execute(STANDINGS)).all()
         return served(
             Standing(
@@ -70,7 +70,7 @@ class Standings:
         """For each of these keys the projections in which events of it are parked, in the version that is shown."""
         if not keys:
             return {}
-        async with self._engine.connect() as connection:
+        async with self._database.connect() as connection:
             rows = (await connection.execute(PARKED, {"keys": sorted(keys)})).all()
         found: dict[str, set[str]] = {}
         for key, projection, version, generation in rows:
@@ -83,13 +83,13 @@ class Standings:
         """The projections in which the event at this position is parked, in the version that is shown."""
         if not any(each.dead_letters for each in standings.values()):
             return set()
-        async with self._engine.connect() as connection:
+        async with self._database.connect() as connection:
             rows = (await connection.execute(PARKED_AT, {"xid": position.xid, "position": position.number})).all()
         shown = {(name, each.version, each.generation) for name, each in standings.items()}
         return {name for name, version, generation in rows if (name, version, generation) in shown}
 
     async def lag(self, projection: str) -> Lag:
         """What a projection that is stale has still to read, and what keeps it."""
-        async with self._engine.connect() as connection:
+        async with self._database.connect() as connection:
             row = (await connection.execute(LAG, {"projection": projection})).first()
         return Lag(*row) if row else Lag(None, None)

@@ -42,7 +42,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Call(Generic[R]):
-    """A step that leaves the house: an activity that takes `(argument, Context)`.
+    """A step that leaves the house, or only reads: an activity that takes `(argument, Context)`.
 
     The context's command id is the idempotency key that the other side gets to see.
 
@@ -52,12 +52,20 @@ class Call(Generic[R]):
         policy: limits other than those of every call.
         ask: finds out what became of the call when that is unknown: gives the call's result, or None or a refusal when
             it had no effect so far. Without it, a call of unknown outcome is undone.
+        local: it only reads, and soon: it runs as a command does, and has no undo. A worker that dies makes
+            it read again, and find something else perhaps; what follows has to go by what was recorded since.
     """
 
     activity: Callable[[Any, Any, Context], Awaitable[R]]
     argument: Any
     policy: Policy | None = None
     ask: Call[R] | Call[R | None] | None = None
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, when the story is written, not when it fails."""
+        if self.ask is not None and (self.local or self.ask.local):
+            raise RuntimeError(f"{self.step_name}: what only reads is not asked about, nor does it tell what became")
 
     @property
     def step_name(self) -> str:
@@ -160,6 +168,8 @@ def undo_step(undo: Undo, *, undoes: str, title: str, last: bool, identify: Call
         InvalidInput: it carries personal data, which the log must not keep; let it carry a key instead.
     """
     step = undo(REASON) if callable(undo) else undo
+    if isinstance(step, Call) and step.local:
+        raise RuntimeError(f"the undo of {title!r} only reads")
     argument = step if isinstance(step, Command) else step.argument
     data = to_jsonable_python(argument)
     if any(True for _ in personal_in(argument)):
@@ -178,9 +188,9 @@ def undo_step(undo: Undo, *, undoes: str, title: str, last: bool, identify: Call
 
 
 async def dispatch(
-    title: str, step: Step, context: Context, policy: Policy, turns: Turns, *, durable: bool = False
+    title: str, step: Step, context: Context, policy: Policy, turns: Turns, *, aside: bool = False
 ) -> tuple[Any, int]:
-    """Run a step as an activity: a command as a local one, a call as one of its own in the history.
+    """Run a step as an activity: a command, or a local call, as a local one, a call as one of its own in the history.
 
     Args:
         title: what it does, for people who look at the history.
@@ -188,7 +198,7 @@ async def dispatch(
         context: goes along as the activity's second argument.
         policy: its limits.
         turns: in which it goes on, if it is a local one.
-        durable: a command too is one of its own in the history, so that it can't act before that is written.
+        aside: a command too is one of its own in the history, so that its workflow hears others meanwhile.
 
     Returns:
         its result, and which attempt got through.
@@ -198,10 +208,12 @@ async def dispatch(
         ActivityError: its deadline passed, or it failed for good.
     """
     if isinstance(step, Command):
-        local = None if durable else turns
-        receipt: Receipt = await _send(title, step.message_name, step, context, policy, Receipt, local)
+        receipt: Receipt = await _send(
+            title, step.message_name, step, context, policy, Receipt, None if aside else turns
+        )
         return receipt.raise_refusal(), receipt.attempt
-    answer: Answer = await _send(title, step.step_name, step.argument, context, policy, Answer)
+    beside = turns if step.local else None
+    answer: Answer = await _send(title, step.step_name, step.argument, context, policy, Answer, beside)
     return result_of(step.activity).validate_python(answer.value), answer.attempt
 
 
@@ -226,12 +238,11 @@ async def _send(
         "schedule_to_close_timeout": policy.deadline,
         "retry_policy": policy.retry,
         "cancellation_type": _WAIT,
-        "summary": title,
     }
     try:
-        if local is not None:
+        if local is not None:  # nobody gets to see a local one's summary
             return await local.after(workflow.execute_local_activity(name, **limits))
-        return await workflow.execute_activity(name, heartbeat_timeout=policy.heartbeat, **limits)
+        return await workflow.execute_activity(name, heartbeat_timeout=policy.heartbeat, summary=title, **limits)
     except FailureError as error:  # a local activity's failure comes bare, an ordinary one's as an ActivityError
         refusal = refusal_in(error) or refusal_in(error.cause)
         if refusal is None:

@@ -56,6 +56,17 @@ update amends.generations set served_at = clock_timestamp() where projection = %
 """
 """Since when it is served."""
 
+SKIP_TOO = """
+with left_out as materialized (
+    select distinct on (d.xid, d.position) d.projection, d.position, o.actor, o.reason
+    from amends.dead_letters d join amends.dead_letters o using (projection, version, xid, position)
+    where d.projection = %s and d.version = %s and d.generation = %s and d.state <> 'skipped' and o.state = 'skipped'
+    order by d.xid, d.position, o.settled_at
+)
+select amends.skip_dead_letter(projection, position, actor, reason) from left_out
+"""
+"""What was skipped while a build was kept is skipped there too."""
+
 LAST = """
 select g.version, g.generation, g.views from amends.generations g
 join amends.checkpoints c on (c.projection, c.version, c.generation) = (g.projection, g.version, g.generation)
@@ -142,6 +153,7 @@ async def roll_back(url: str, name: str, actor: str, reason: str) -> tuple[int, 
                 await connection.execute(PATIENCE)
                 await _show(connection, last[2], pad=True)
                 await _serve(connection, name, build)
+                await connection.execute(SKIP_TOO, (name, *build))
                 detail = Jsonb({"to_version": build[0], "to_generation": build[1]})
                 await connection.execute(NOTE, (name, version, generation, "rollback", actor, reason, detail))
             return build

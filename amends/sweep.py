@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
@@ -20,6 +20,7 @@ from temporalio.client import (
     ScheduleSpec,
     WorkflowExecution,
     WorkflowExecutionStatus,
+    WorkflowHandle,
 )
 from temporalio.common import (
     RetryPolicy,
@@ -30,11 +31,12 @@ from temporalio.common import (
 )
 
 from amends.compensation import Compensation, compensation_id
-from amends.database import Pool
+from amends.database import Connection, Pool
 from amends.ending import EndedSaga
-from amends.visibility import FINAL, MEMO, SAGA_STATUS, SagaMemo, business_keys
+from amends.recall import recall
+from amends.visibility import FINAL, MEMO, SAGA_STATUS, SagaMemo, business_keys, quoted
 
-__all__ = ["Sweep", "SweepActivities", "schedule_sweep", "start_sweep"]
+__all__ = ["Sweep", "SweepActivities", "begin_sweep", "brought_to_their_end", "schedule_sweep", "start_sweep"]
 
 log = structlog.get_logger("amends.sweep")
 
@@ -50,10 +52,26 @@ ENDED = "ExecutionStatus != 'Running' and (SagaStatus is null or SagaStatus not 
 """Sagas that closed without a final status; one whose compensation was ended is still among them."""
 
 SETTLED = """
-select c.workflow_id, max(c.recorded_at) from amends.commands c
-where c.correlation_id = any(%s) and c.name = 'saga.close' and c.workflow_id = c.correlation_id group by 1
+select ended.run_id from unnest(%s::text[], %s::text[], %s::timestamptz[]) ended (saga_id, run_id, closed_at)
+cross join lateral (
+    select c.payload, c.recorded_at from amends.commands c
+    where c.correlation_id = ended.saga_id and c.name = 'saga.close' and c.workflow_id = ended.saga_id
+      and (c.payload ->> 'run_id' = ended.run_id
+           or not c.payload ? 'run_id' and c.recorded_at >= ended.closed_at)
+    order by c.number desc limit 1) last
+where last.payload ->> 'status' <> 'Completed'
+   or not exists (select from amends.fences f where f.saga = ended.saga_id)
 """
-"""When sagas were last brought to their end, by themselves or in their name."""
+"""Which runs were brought to their end, by themselves or in their name; where the end names no run, by its time.
+
+One that was complete may have turned back all the same, when the task was lost that was to end it.
+"""
+
+BEGUN = "select exists (select from amends.commands where correlation_id = %s and kind = 'step')"
+"""Whether a saga has done anything, or tried to."""
+
+RECALLED = (WorkflowExecutionStatus.TERMINATED, WorkflowExecutionStatus.TIMED_OUT)
+"""How a reaction has to have ended to be recalled; one that ended itself would do so again."""
 
 REASONS = {
     WorkflowExecutionStatus.TERMINATED: "terminated",
@@ -63,6 +81,21 @@ REASONS = {
     WorkflowExecutionStatus.COMPLETED: "ended_too_early",
 }
 """Why a saga is undone, by how it closed; a new run that has taken its place is looked at by itself."""
+
+
+async def brought_to_their_end(connection: Connection, runs: Sequence[WorkflowExecution]) -> set[str]:
+    """Which of these runs nothing is left to be done about, by the sagas' logs.
+
+    Args:
+        connection: of the writer role.
+        runs: that have closed.
+
+    Returns:
+        their run ids.
+    """
+    ended = ([run.id for run in runs], [run.run_id for run in runs], [run.close_time for run in runs])
+    rows = await (await connection.execute(SETTLED, ended)).fetchall()
+    return {run_id for (run_id,) in rows}
 
 
 class SweepActivities:
@@ -77,8 +110,9 @@ class SweepActivities:
 
     def __init__(self, pool: Pool, client: Client, task_queue: str, processes: Sequence[str]) -> None:
         self._pool, self._client, self._queue = pool, client, task_queue
-        names = ", ".join(f"'{name}'" for name in processes)
-        self._query = f"{ENDED} and WorkflowType in ({names}) and TaskQueue = '{task_queue}'"
+        self._processes = processes
+        names = ", ".join(map(quoted, processes))
+        self._query = f"{ENDED} and WorkflowType in ({names}) and TaskQueue = {quoted(task_queue)}"
 
     @activity.defn(name="saga.sweep")
     async def sweep(self) -> list[str]:
@@ -98,6 +132,8 @@ class SweepActivities:
         return begun
 
     async def _pages(self) -> AsyncIterator[list[WorkflowExecution]]:
+        if not self._processes:
+            return  # Temporal takes no empty list
         page: list[WorkflowExecution] = []
         async for found in self._client.list_workflows(self._query, page_size=PAGE):
             if found.root_id in (None, found.id) and found.status in REASONS:
@@ -110,17 +146,22 @@ class SweepActivities:
     async def _unsettled(self, page: Sequence[WorkflowExecution]) -> list[WorkflowExecution]:
         """Those that nobody has brought to their end since."""
         async with self._pool.connection() as connection:
-            rows = await (await connection.execute(SETTLED, ([saga.id for saga in page],))).fetchall()
-        settled: dict[str, datetime] = dict(rows)
-        never = datetime.min.replace(tzinfo=UTC)
-        return [saga for saga in page if settled.get(saga.id, never) < (saga.close_time or never)]
+            settled = await brought_to_their_end(connection, page)
+        return [saga for saga in page if saga.run_id not in settled]
+
+    async def _begun(self, saga_id: str) -> bool:
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(BEGUN, (saga_id,))).fetchone() == (True,)
 
     async def _compensate(self, saga: WorkflowExecution) -> bool:
-        """Start the compensation of a saga, unless it goes on as another run."""
+        """Start the compensation of a saga, unless another run goes on; recall a reaction that had done nothing."""
         latest = await self._client.get_workflow_handle(saga.id).describe()
         if latest.run_id != saga.run_id:
             return False
         memo = await latest.memo_value(MEMO, default=SagaMemo(), type_hint=SagaMemo)
+        if memo.causation is not None and saga.status in RECALLED and not await self._begun(saga.id):
+            await recall(self._client, latest, memo, REASONS[saga.status] if saga.status else "")
+            return True
         keys = business_keys(saga.typed_search_attributes)
         ended = EndedSaga(
             saga_id=saga.id,
@@ -177,14 +218,19 @@ async def schedule_sweep(client: Client, task_queue: str) -> None:
         )
 
 
-async def start_sweep(client: Client, task_queue: str) -> list[str]:
-    """Sweep now; the compensations that this starts go on by themselves.
+async def begin_sweep(client: Client, task_queue: str) -> WorkflowHandle[Sweep, list[str]]:
+    """Have a sweep run now; the compensations that it starts go on by themselves.
 
     Args:
         client: connected to Temporal.
         task_queue: whose sagas are looked after.
 
     Returns:
-        workflow ids of the sagas found.
+        the sweep, whose result is the workflow ids of the sagas found.
     """
-    return await client.execute_workflow(Sweep.run, id=f"sweep-{uuid4().hex}@{task_queue}", task_queue=task_queue)
+    return await client.start_workflow(Sweep.run, id=f"sweep-{uuid4().hex}@{task_queue}", task_queue=task_queue)
+
+
+async def start_sweep(client: Client, task_queue: str) -> list[str]:
+    """Sweep now, and wait for what is found; as `begin_sweep`."""
+    return await (await begin_sweep(client, task_queue)).result()

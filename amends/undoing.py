@@ -73,6 +73,32 @@ class Undoing:
         """Take an undo off the stack whose step certainly had no effect."""
         if registered in self._run.undos:
             self._run.undos.remove(registered)
+            if registered.undo is not None:  # an earlier run may have done it all the same, by the log
+                self._run.registered.discard(registered.undo.undoes)
+
+    async def may_turn_back(self, reason: str) -> bool:
+        """Ask the log whether the saga may still turn back, and what else it has done; nothing new is done after that.
+
+        A local step acts before the history knows of it. Where its task was lost, and what came meanwhile made the saga
+        go another way, only the log tells what stands: it is undone first. And that may have been the pivot.
+
+        Args:
+            reason: why.
+
+        Returns:
+            False where the pivot is on record: the saga has to go forward.
+        """
+        run = self._run
+        ended = await self._end(run.workflow_id, reason, run.run_id)
+        lost = [undo for undo in ended.undos if not self._knows(undo)]
+        self.push(lost)
+        for undo in lost:
+            self._conduct.note(undo.title, "was done in a task that was lost", "step")
+        return not ended.forward
+
+    def _knows(self, undo: UndoStep) -> bool:
+        children = any(undo.undoes.startswith(f"{child}/") for child in self._run.children)
+        return undo.undoes in self._run.registered or children
 
     async def back(self, path: str, reason: str, group: object | None = None) -> None:
         """Undo a part of the saga, newest first.
@@ -158,14 +184,20 @@ class Undoing:
         if self._run.abandoned is None:
             await self._take_back(undo.model_copy(update={"last": False}), reason)
 
-    async def _end(self, child: str, reason: str) -> Ended:
-        """End a child for good, and learn what it had done."""
+    async def _end(self, workflow_id: str, reason: str, run_id: str | None = None) -> Ended:
+        """End a child for good, or the saga's own steps, and learn what was done."""
         run = self._run
         ended: Ended = await to_the_end(
             run.turns.after(
                 workflow.execute_local_activity(
                     END_SAGA,
-                    EndSaga(saga_id=run.saga_id, workflow_id=child, actor=run.memo.actor, reason=reason),
+                    EndSaga(
+                        saga_id=run.saga_id,
+                        workflow_id=workflow_id,
+                        actor=run.memo.actor,
+                        reason=reason,
+                        run_id=run_id,
+                    ),
                     result_type=Ended,
                     start_to_close_timeout=COMMAND.attempt,
                     retry_policy=COMMAND.without_end().retry,
@@ -176,6 +208,10 @@ class Undoing:
 
     def _push(self, registered: Registered) -> Registered:
         self._run.undos.append(registered)
+        if registered.undo is not None:
+            self._run.registered.add(registered.undo.undoes)
+        if registered.child is not None:
+            self._run.children.add(registered.child)
         return registered
 
     def _open(self) -> list[asyncio.Future[None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -12,12 +13,16 @@ from pydantic_core import to_jsonable_python
 
 from amends.errors import InvalidInput
 
-__all__ = ["MASK", "Personal", "Value", "nul_fields", "personal_in", "problems_of", "redacted"]
+__all__ = ["MASK", "Personal", "Value", "bad_texts", "personal_in", "problems_of", "redacted"]
 
 T = TypeVar("T")
 
 MASK = "[personal]"
 """What stands for personal data wherever they must not be seen."""
+
+
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+"""A surrogate: a string of Python can hold it, UTF-8 can't."""
 
 
 class _PersonalMark:
@@ -78,13 +83,15 @@ def problems_of(error: ValidationError) -> dict[str, str]:
     return {".".join(map(str, found["loc"])) or "input": found["msg"] for found in error.errors(include_input=False)}
 
 
-def nul_fields(value: Any, path: str = "") -> dict[str, str]:
-    """Texts with a NUL character, which PostgreSQL can't store, as field path → complaint."""
+def bad_texts(value: Any, path: str = "") -> dict[str, str]:
+    """Texts that PostgreSQL can't hold, for a NUL character or half a surrogate pair, as field path → complaint."""
     match value:
         case str() if "\x00" in value:
             return {path or "input": "text can't hold a NUL character"}
+        case str():
+            return {path or "input": "text can't hold half a surrogate pair"} if _HALF_A_PAIR.search(value) else {}
         case BaseModel():
-            return nul_fields(dict(value), path)
+            return bad_texts(dict(value), path)
         case Mapping():
             parts = list(value.items())
         case list() | tuple() | set() | frozenset():
@@ -93,7 +100,7 @@ def nul_fields(value: Any, path: str = "") -> dict[str, str]:
             return {}
     found: dict[str, str] = {}
     for key, part in parts:
-        found |= nul_fields(part, f"{path}.{key}".lstrip("."))
+        found |= bad_texts(part, f"{path}.{key}".lstrip("."))
     return found
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from psycopg import sql
 
 from amends.database import Connection, Pool
+from amends.physical import physical_name
+from amends.public_views import COLUMNS
 from amends.rebuild_request import Report, TableReport
 from amends.records import Position
 
@@ -22,8 +24,14 @@ where projection = %s and role = 'served' order by partition
 """
 """What is served, and where each of its partitions stands."""
 
-TABLES = "select tables from amends.generations where projection = %s and version = %s and generation = %s"
-"""What a build consists of."""
+MADE_WITH = "select made_with from amends.generations where projection = %s and version = %s and generation = %s"
+"""The settings that a build's rows were made with."""
+
+KEY = """
+select a.attname from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+where i.indrelid = to_regclass(%s) and i.indisprimary
+"""
+"""The columns of a table's key."""
 
 PARKED = """
 select d.xid::text || ':' || d.position from amends.dead_letters d
@@ -32,20 +40,23 @@ where d.projection = %s and d.version = %s and d.generation = %s and d.state <> 
 """
 """The events that are parked, up to a position."""
 
-HASH = "select count(*), coalesce(sum(hashtextextended(row(t.*)::text, 0)::numeric), 0)::text from {} t"
-"""How many rows, and a number that is the same for the same rows in any order; a bare `t` may be one of its columns."""
+HASH = "select count(*), coalesce(sum(hashtextextended(row({t})::text, 0)::numeric), 0)::text from {table} t"
+"""How many rows, and a number that is the same for the same rows in any order."""
 
 COUNT = "select count(*) from {}"
 """How many rows."""
 
 DIFFER = """
-with differing as (
+with differing as materialized (
     select jsonb_build_array({keys}) as key,
            case when n.{first} is null then 'only_old' when o.{first} is null then 'only_new' else 'different' end
                as kind
-    from {old} o full join {new} n on {same} where row(o.*)::text is distinct from row(n.*)::text
+    from {old} o full join {new} n on {same}
+    where o.{first} is null or n.{first} is null or row({o})::text <> row({n})::text
 )
-select kind, count(*), to_jsonb((array_agg(key order by key))[1:{most}]) from differing group by kind
+select k.kind, k.rows, (
+    select jsonb_agg(f.key) from (select d.key from differing d where d.kind = k.kind order by d.key limit {most}) f)
+from (select d.kind, count(*) as rows from differing d group by d.kind) k
 """
 """Which rows are only in the one or the other table, or not the same."""
 
@@ -63,8 +74,8 @@ async def served_at(connection: Connection, name: str, *, locked: bool = False) 
 
 
 async def compare(
-    pool: Pool, projection: Any, generation: int, level: Callable[[list[Position]], Awaitable[None]]
-) -> Report:
+    pool: Pool, projection: Any, generation: int, level: Callable[[list[Position]], Awaitable[bool]]
+) -> Report | None:
     """Compare a build with what is served.
 
     What is served stands still only while the build is brought level with it, the last few events; from then on both
@@ -74,7 +85,11 @@ async def compare(
         pool: connections of the projector role.
         projection: what is built.
         generation: which build of it.
-        level: brings the build's partitions exactly to where those that are served stand.
+        level: brings the build's partitions to where those that are served stand; tells whether they stand there, for a
+            build of another version may be ahead, or be shared in another way. Then rows are only counted.
+
+    Returns:
+        how they compare; None where what is served is of the same version and behind: it was rolled back just now.
     """
     name, new = projection.name, (projection.version, generation)
     async with pool.connection() as snapshot:
@@ -82,26 +97,29 @@ async def compare(
         try:
             async with pool.connection() as holder, holder.transaction():
                 version, served, positions = await served_at(holder, name, locked=True)
-                await level(positions)
+                is_level = await level(positions)
                 await snapshot.execute("set transaction isolation level repeatable read, read only")
                 await snapshot.execute("set local statement_timeout = 0")
-                tables = await _tables(snapshot, name, version, served)  # takes the snapshot
-            old, same = (version, served), version == projection.version
-            # a build of another version is ahead: what it has parked there, what is served may not even have met
-            until = max(positions) if same else min(positions)
+                made_with = await _made_with(snapshot, name, version, served)  # takes the snapshot
+            old, same_version = (version, served), version == projection.version
+            if same_version and not is_level:
+                return None
+            # what a build that is ahead has parked there, what is served may not even have met
+            until = max(positions) if is_level else min(positions)
             parked = [await _parked(snapshot, name, of[0], of[1], until) for of in (old, new)]
             reports = []
             for table in projection.tables.values():
-                if same:
-                    reports.append(await _compared(snapshot, table, served, generation))
-                else:
-                    of = next((t for t in tables if t.removeprefix(table.name).startswith(f"_v{version}")), None)
-                    reports.append(await _counted(snapshot, table, of, generation))
+                same = same_version or (table.since <= version and made_with == projection.made_with)
+                names = [physical_name(table.name, *of) for of in (old, new)]
+                report = await _counted(snapshot, table.name, names, same=same)
+                if is_level:
+                    await _compare_rows(snapshot, report, table.key, names)
+                reports.append(report)
         finally:
             await snapshot.rollback()
             await snapshot.set_autocommit(True)
     return Report(
-        same_version=same,
+        same_version=same_version,
         old=old,
         new=new,
         position=str(max(positions)),
@@ -110,9 +128,9 @@ async def compare(
     )
 
 
-async def _tables(connection: Connection, name: str, version: int, generation: int) -> list[str]:
-    row = await (await connection.execute(TABLES, (name, version, generation))).fetchone()
-    return list(row[0]) if row else []
+async def _made_with(connection: Connection, name: str, version: int, generation: int) -> dict[str, str]:
+    row = await (await connection.execute(MADE_WITH, (name, version, generation))).fetchone()
+    return row[0] if row else {}
 
 
 async def _parked(connection: Connection, name: str, version: int, generation: int, until: Position) -> set[str]:
@@ -120,32 +138,52 @@ async def _parked(connection: Connection, name: str, version: int, generation: i
     return {at for (at,) in await (await connection.execute(PARKED, of)).fetchall()}
 
 
-async def _compared(connection: Connection, table: Any, old: int, new: int) -> TableReport:
-    of = [sql.Identifier("read_models", table.generation(number).name) for number in (old, new)]
-    found = [await (await connection.execute(sql.SQL(HASH).format(each))).fetchone() for each in of]
-    rows = [row[0] if row else 0 for row in found]
-    report = TableReport(table=table.name, old_rows=rows[0], new_rows=rows[1])
+async def _counted(connection: Connection, table: str, names: list[str], *, same: bool) -> TableReport:
+    counts: list[int | None] = []
+    for name in names:
+        row = None
+        if await _columns(connection, name):
+            count = sql.SQL(COUNT).format(sql.Identifier("read_models", name))
+            row = await (await connection.execute(count)).fetchone()
+        counts.append(row[0] if row else None)
+    return TableReport(table=table, old_rows=counts[0], new_rows=counts[1] or 0, same=same)
+
+
+async def _compare_rows(connection: Connection, report: TableReport, key: list[str], names: list[str]) -> None:
+    """Compare the columns that both tables have, where both have the same key."""
+    old, new = [await _columns(connection, name) for name in names]
+    keys = [{column for (column,) in await _rows(connection, KEY, name)} for name in names]
+    shared = [column for column, kind in new.items() if old.get(column) == kind]
+    if not keys[0] == keys[1] <= set(shared):
+        return
+    report.compared = shared
+    tables = [sql.Identifier("read_models", name) for name in names]
+    hashes = [sql.SQL(HASH).format(t=_of("t", shared), table=table) for table in tables]
+    found = [await (await connection.execute(each)).fetchone() for each in hashes]
     if found[0] != found[1]:
-        keys = [sql.Identifier(name) for name in table.key]
+        columns = [sql.Identifier(name) for name in key]
         query = sql.SQL(DIFFER).format(
-            keys=sql.SQL(", ").join(sql.SQL("coalesce(o.{0}, n.{0})").format(key) for key in keys),
-            first=keys[0],
-            old=of[0],
-            new=of[1],
-            same=sql.SQL(" and ").join(sql.SQL("o.{0} = n.{0}").format(key) for key in keys),
+            keys=sql.SQL(", ").join(sql.SQL("coalesce(o.{0}, n.{0})").format(column) for column in columns),
+            first=columns[0],
+            old=tables[0],
+            new=tables[1],
+            o=_of("o", shared),
+            n=_of("n", shared),
+            same=sql.SQL(" and ").join(sql.SQL("o.{0} = n.{0}").format(column) for column in columns),
             most=sql.Literal(FIRST),
         )
         for kind, count, first in await (await connection.execute(query)).fetchall():
             report.differing[kind], report.first[kind] = count, first
-    return report
 
 
-async def _counted(connection: Connection, table: Any, old: str | None, new: int) -> TableReport:
-    counts: list[int | None] = []
-    for name in (old, table.generation(new).name):
-        row = None
-        if name is not None:
-            count = sql.SQL(COUNT).format(sql.Identifier("read_models", name))
-            row = await (await connection.execute(count)).fetchone()
-        counts.append(row[0] if row else None)
-    return TableReport(table=table.name, old_rows=counts[0], new_rows=counts[1] or 0)
+def _of(alias: str, columns: list[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns)
+
+
+async def _columns(connection: Connection, name: str) -> dict[str, str]:
+    """The columns of a table and their types; none when there is no such table."""
+    return dict(await _rows(connection, COLUMNS, name))
+
+
+async def _rows(connection: Connection, query: str, name: str) -> list[Any]:
+    return await (await connection.execute(query.encode(), (f'read_models."{name}"',))).fetchall()

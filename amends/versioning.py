@@ -25,6 +25,7 @@ from temporalio.worker import WorkerDeploymentConfig
 
 from amends.errors import StartupError
 from amends.settings import Settings
+from amends.visibility import quoted
 
 __all__ = ["Version", "deployment_config", "follow_current", "make_current", "versions_of"]
 
@@ -41,7 +42,7 @@ PINNED_TO = (
 """Workflows that need a version, for they finish on the code they began on."""
 
 SUPERVISORS = (
-    "WorkflowType in ('RunProjection', 'RunProcessManager') and TaskQueue = '{}' and ExecutionStatus = 'Running'"
+    "WorkflowType in ('RunProjection', 'RunProcessManager') and TaskQueue = {} and ExecutionStatus = 'Running'"
 )
 """What keeps the followers of the feed going."""
 
@@ -164,7 +165,7 @@ async def _hand_over(client: Client, task_queue: str) -> None:
 
     Their workflows follow that version by themselves, but only when their activity ends, and that one has no end.
     """
-    async for found in client.list_workflows(SUPERVISORS.format(task_queue)):
+    async for found in client.list_workflows(SUPERVISORS.format(quoted(task_queue))):
         execution = WorkflowExecution(workflow_id=found.id, run_id=found.run_id)
         request = ResetActivityRequest(
             namespace=client.namespace, execution=execution, match_all=True, identity=client.identity

@@ -20,6 +20,8 @@ __all__ = [
     "SagaMemo",
     "SagaStatus",
     "business_keys",
+    "keyword",
+    "quoted",
     "timeline",
 ]
 
@@ -33,7 +35,7 @@ SAGA_STATUS = SearchAttributeKey.for_keyword("SagaStatus")
 """`SagaStatus` in lists. Set from its start, for list filters miss rows that have none."""
 
 SAGA_STEP = SearchAttributeKey.for_keyword("SagaStep")
-"""The step that made a saga turn back."""
+"""The step that made a saga turn back, as `keyword`."""
 
 SEARCH_ATTRIBUTES = {SAGA_STATUS.name: "Keyword", SAGA_STEP.name: "Keyword"}
 """What a Temporal namespace must know before a saga runs in it, besides the application's own business keys."""
@@ -43,6 +45,26 @@ def business_keys(attributes: TypedSearchAttributes) -> list[SearchAttributePair
     """The application's own search attributes: what a workflow that belongs to another one is to be found by, too."""
     ours = (SAGA_STATUS.name, SAGA_STEP.name, "BuildIds")
     return [pair for pair in attributes if pair.key.name not in ours and not pair.key.name.startswith("Temporal")]
+
+
+KEYWORD = 255
+"""Bytes of a keyword that every store of Temporal's takes: PostgreSQL and MySQL have columns of so many characters."""
+
+
+CUT = "…"
+"""Ends what was cut."""
+
+
+def keyword(text: str) -> str:
+    """A text, cut where it is too long for a search attribute; never in the middle of a character."""
+    data = text.encode()
+    return text if len(data) <= KEYWORD else data[: KEYWORD - len(CUT.encode())].decode(errors="ignore") + CUT
+
+
+def quoted(text: str) -> str:
+    """A text as a query for lists of workflows has it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"
 
 
 MEMO = "amends"
@@ -61,6 +83,7 @@ class SagaMemo(BaseModel):
         forward_only: its parent is past its pivot, so this one can't turn back either.
         mounted: it runs as another saga's child, which takes over what it can't undo.
         causation: what led to it, when that is not a request: an event's id.
+        cancelled: why it is cancelled from its beginning, if it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -73,6 +96,7 @@ class SagaMemo(BaseModel):
     forward_only: bool = False
     mounted: bool = False
     causation: str | None = None
+    cancelled: str | None = None
 
 
 @dataclass(slots=True)

@@ -11,15 +11,15 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, Table, Text, cast, column, func, select, tuple_
-from sqlalchemy import exc as sa
+from sqlalchemy import BigInteger, Table, Text, cast, column, func, select, table, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from amends.errors import InvalidInput, Unavailable
 from amends.listen import FIRST_RETRY, LAST_RETRY
 from amends.query import Query
 from amends.records import Position
 
-__all__ = ["Change", "Changes", "Watching", "patiently"]
+__all__ = ["Change", "Changes", "Watching", "patiently", "resumed"]
 
 log = structlog.get_logger("amends.watching")
 
@@ -30,14 +30,47 @@ MOST = 1000
 """Most rows of one answer; what is beyond them comes with the next."""
 
 
+_FEED = table("feed_status", column("log_id", Text), schema="views")
+
+
 class Change(BaseModel):
     """A row that tells of one event.
 
     Args:
         position: of the event; a watcher goes on from there.
+        log: which log that is a place in.
     """
 
     position: Position
+    log: str
+
+    @property
+    def cursor(self) -> str:
+        """Where a watcher goes on, as text to keep; in another log, or a restored one, it is refused."""
+        return f"{self.log}:{self.position}"
+
+
+def resumed(after: Position | str, log: str | None, head: Position) -> Position:
+    """Where a watcher goes on.
+
+    Args:
+        after: the cursor of a change, or a position.
+        log: which log this is; None while it is empty.
+        head: position of its last event.
+
+    Raises:
+        InvalidInput: that is none, or none in this log.
+    """
+    text = isinstance(after, str)
+    known, _, place = after.partition(":") if isinstance(after, str) else (log, "", "")
+    try:
+        position = after if isinstance(after, Position) else Position.parse(place)
+    except InvalidInput:
+        raise InvalidInput({"after": f"{after!r:.80} is no cursor; take a change's `cursor`"}) from None
+    if (text and known != log) or position > head:
+        told = f"{after!s:.80} is a place in another log, or in one that was restored since; begin at the start"
+        raise InvalidInput({"after": told})
+    return position
 
 
 R = TypeVar("R", bound=Change)
@@ -69,7 +102,8 @@ class Changes(Generic[R]):
         since = asked.render_derived(name="since")
         view = self.view.c
         new = tuple_(view.xid, view.position) > tuple_(since.c.xid, since.c.number)
-        statement = select(self.view).join(since, (view[self.key] == since.c.key) & new)
+        log = select(_FEED.c.log_id).scalar_subquery().label("log")
+        statement = select(self.view, log).join(since, (view[self.key] == since.c.key) & new)
         return Query(statement.order_by(view.xid, view.position).limit(MOST), self._read)
 
     def _read(self, found: Sequence[Mapping[Any, Any]]) -> list[R]:
@@ -86,7 +120,7 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await ask()
-        except (sa.OperationalError, sa.InterfaceError, sa.TimeoutError) as error:
+        except Unavailable as error:
             log.warning("watching_interrupted", error=str(error), retry_seconds=retry)
             await asyncio.sleep(retry)
             retry = min(2 * retry, LAST_RETRY)

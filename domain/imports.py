@@ -59,8 +59,11 @@ class SourceCustomer(SourceRecord, kind="customer"):
         return [ChangeEmail(customer_id=self.id, email=self.email)]
 
     def shown(self) -> Sequence[Shown]:
-        """The customer is there; what is personal is not compared in views that everybody may read."""
-        return [Shown("customers", "customer_id", self.id, {})]
+        """The customer's own row; when they registered, where that is known."""
+        columns: dict[str, str | datetime] = {"name": self.name, "email": self.email}
+        if self.member_since is not None:
+            columns["registered_at"] = self.member_since
+        return [Shown("customers", "customer_id", self.id, columns, personal=frozenset({"name", "email"}))]
 
 
 class SourceProduct(SourceRecord, kind="product"):
@@ -109,8 +112,8 @@ class SourceStock(SourceRecord, kind="stock"):
         return [ReceiveStock(sku=self.id, quantity=pieces) for pieces in [DELIVERY] * full + [rest] * (rest > 0)]
 
     def shown(self) -> Sequence[Shown]:
-        """What is on hand."""
-        return [Shown("inventory_levels", "sku", self.id, {"on_hand": self.quantity})] if self.quantity else []
+        """What is on hand; of a product that never had any there is no row."""
+        return [Shown("inventory_levels", "sku", self.id, {"on_hand": self.quantity}, needed=self.quantity > 0)]
 
 
 class SourceLine(Value):
@@ -161,22 +164,16 @@ class SourceOrder(SourceRecord, kind="order"):
 
     def commands(self) -> Sequence[Command]:
         """The order as history; what it leaves out is what its status says."""
-        lines = tuple(PricedLine(**dict(line)) for line in self.lines)
-        currency = lines[0].unit_price.currency
-        sold = Money(amount=sum(line.unit_price.amount * line.quantity for line in lines), currency=currency)
-        nothing = Money(amount=0, currency=currency)
-        paid = self.paid or (nothing if self.status == "cancelled" else sold)
-        refunded = self.refunded or (nothing if self.status == "completed" else paid)
         return [
             ImportOrder(
                 order_id=self.id,
                 customer_id=self.customer_id,
-                lines=lines,
+                lines=self._priced(),
                 total=self.total,
                 status=self.status,
                 reason=self.reason,
-                paid=paid,
-                refunded=refunded,
+                paid=self._paid(),
+                refunded=self._refunded(),
                 placed_at=self.placed_at,
                 ended_at=self.ended_at,
             )
@@ -184,15 +181,33 @@ class SourceOrder(SourceRecord, kind="order"):
 
     def shown(self) -> Sequence[Shown]:
         """Its row in the history."""
-        columns: dict[str, str | datetime | int] = {
+        sold = self._sold()
+        columns = {
             "customer_id": self.customer_id,
             "status": self.status,
+            "reason": self.reason,
+            "lines": [line.model_dump(mode="json") for line in self._priced()],
+            "currency": sold.currency,
+            "total": (self.total or sold).amount,
+            "paid": self._paid().amount,
+            "refunded": self._refunded().amount,
             "placed_at": self.placed_at,
             "ended_at": self.ended_at,
         }
-        amounts = {"total": self.total, "paid": self.paid, "refunded": self.refunded}
-        columns |= {name: money.amount for name, money in amounts.items() if money is not None}
         return [Shown("order_history", "order_id", self.id, columns)]
+
+    def _priced(self) -> tuple[PricedLine, ...]:
+        return tuple(PricedLine(**dict(line)) for line in self.lines)
+
+    def _sold(self) -> Money:
+        cents = sum(line.unit_price.amount * line.quantity for line in self.lines)
+        return Money(amount=cents, currency=self.lines[0].unit_price.currency)
+
+    def _paid(self) -> Money:
+        return self.paid or (self._sold() * 0 if self.status == "cancelled" else self._sold())
+
+    def _refunded(self) -> Money:
+        return self.refunded or (self._sold() * 0 if self.status == "completed" else self._paid())
 
 
 RECORDS = (SourceCustomer, SourceProduct, SourceStock, SourceOrder)

@@ -137,12 +137,12 @@ class Product(Aggregate[ProductCommand, ProductEvent], category="product", key="
             case _ if self.price is None:
                 raise UnknownProduct(sku=command.sku)
 
+            case ChangePrice(price=price) if price == self.price:
+                return []
             case ChangePrice(sku=sku) if self.discontinued:
                 raise ProductIsDiscontinued(sku=sku)
             case ChangePrice(sku=sku, price=price) if price.currency != self.price.currency:
                 raise CurrencyFixed(sku=sku, currency=self.price.currency, wanted=price.currency)
-            case ChangePrice(price=price) if price == self.price:
-                return []
             case ChangePrice(sku=sku, price=price):
                 return [PriceChanged(sku=sku, price=price)]
 

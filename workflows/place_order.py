@@ -105,7 +105,7 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
             raise ApplicationError("The order is past cancelling", type="TooLate")
 
     async def _price(self, saga: Saga, request: OrderRequest) -> tuple[PricedLine, ...]:
-        return await saga.do("look up the prices", Call(Catalogue.price, request.lines))
+        return await saga.do("look up the prices", Call(Catalogue.price, request.lines, local=True))
 
     async def _place(self, saga: Saga, request: OrderRequest, lines: tuple[PricedLine, ...]) -> tuple[PricedLine, ...]:
         place = Place(order_id=request.order_id, customer_id=request.customer_id, lines=lines)

@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic_core import to_json
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from amends.cli.people import Json, print_json, reached, screen, told_to_people
+from amends.cli.people import Json, answers, print_json, reached, screen, told_to_people
 from amends.errors import NothingToDo, StartupError
 from amends.projection_operator import DeadLetter, ProjectionOperator, open_operator
 from amends.records import Position
@@ -48,7 +48,7 @@ def list_(
             str(each.attempts),
             each.error or "waits behind an earlier one",
         )
-    Console().print(table)
+    answers().print(table)
 
 
 def show(name: Name, key: Key, json: Json = False) -> None:
@@ -63,12 +63,13 @@ def show(name: Name, key: Key, json: Json = False) -> None:
         raise NothingToDo(f"No events of key {key!r} are parked in projection {name!r}")
     if json:
         return print_json([{**letter.model_dump(mode="json"), "data": data} for letter, data in found])
-    out = Console()
+    out = answers()
     for letter, data in found:
-        out.print(f"\n[bold]{letter.event}[/bold] at {letter.position} of {letter.stream}: {letter.state}")
+        out.print()
+        out.print(Text.assemble((letter.event, "bold"), f" at {letter.position} of {letter.stream}: {letter.state}"))
         for told, value in (("why", letter.error), ("data", to_json(data).decode()), ("reason", letter.reason)):
             if value is not None:
-                out.print(f"  {told:<7} {value}", soft_wrap=True, markup=False, highlight=False)
+                out.print(f"  {told:<7} {value}", soft_wrap=True, highlight=False)
 
 
 def retry(name: Name, key: Key, actor: Actor, reason: Reason) -> None:

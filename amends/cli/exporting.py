@@ -54,7 +54,7 @@ def restore(
     """Make an empty, migrated database what an exported log says; all of it or nothing."""
     settings = Settings()
     managers = load_app(settings.app).process_managers
-    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[told]}"))
+    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[told]}", markup=False))
     try:
         opened = file.open("rb")
     except OSError as error:

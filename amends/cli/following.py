@@ -12,13 +12,12 @@ from typing import Annotated
 
 import typer
 from pydantic_core import to_json
-from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from amends.app import App
 from amends.cli.importing import INCOMPLETE, Actor, Map, Source, app_with_records, lines_of, stopping
-from amends.cli.people import Json, database_of, print_json, screen
+from amends.cli.people import Json, answers, database_of, print_json, screen
 from amends.errors import Stale, StartupError
 from amends.importing.comparing import Compared, Difference, compare, in_batches
 from amends.importing.following import Followed, TableFollower, rows_of
@@ -75,7 +74,7 @@ def follow(
                     pause = every
                     try:
                         found = [await follower.look(connection, stop) for follower in followers]
-                    except DBAPIError as error:
+                    except (OperationalError, InterfaceError) as error:
                         if once:
                             raise
                         pause = RETRY
@@ -180,7 +179,7 @@ def _figures(each: Followed) -> dict[str, object]:
 
 
 def _show_compared(compared: Compared, differences: Sequence[Difference], more: int) -> None:
-    console = Console()
+    console = answers()
     if differences:
         table = Table("Line", "Record", "View", "Column", "There", "Here")
         for each in differences:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from amends.app import App, load_app
-from amends.cli.people import Json, database_of, print_json, screen
+from amends.cli.people import Json, answers, database_of, print_json, screen
 from amends.errors import InvalidInput, StartupError
 from amends.importing.importer import Importer
 from amends.importing.mapping import load_mapping
@@ -130,7 +129,7 @@ def stopping(stop: asyncio.Event) -> Iterator[None]:
 
 def bar(size: int) -> Progress:
     """A progress bar by bytes."""
-    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"))
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}", markup=False))
     progress = Progress(*columns, console=screen, transient=True)
     progress.add_task("", total=size, told="")
     return progress
@@ -157,7 +156,7 @@ def show_summary(summary: Summary) -> None:
     for name, number in counted.items():
         if number or name in ("already there", "rejected"):
             table.add_row(name, f"{number:,}")
-    console = Console()
+    console = answers()
     console.print(table)
     console.print(
         f"{summary.read:,} records in {summary.seconds:.1f} s, {summary.rate:,.0f} records/s", highlight=False

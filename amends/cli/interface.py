@@ -40,7 +40,7 @@ def check(
     views = _views()
     difference = compare(_read(promised) if promised.exists() or not accept else "{}", views)
     for sentence in difference.broken:
-        screen.print(sentence, style="red", markup=False, highlight=False)
+        screen.print(sentence, style="red", highlight=False)
     if difference.broken:
         screen.print(f"Give those columns back; or, if nobody builds on them, take them out of {promised} by hand.")
         raise typer.Exit(1)
@@ -48,7 +48,7 @@ def check(
         promised.parent.mkdir(parents=True, exist_ok=True)
         promised.write_text(promise(views))
     for added in difference.added:
-        screen.print(f"{'Promised' if accept else 'Not promised yet'}: {added}", markup=False, highlight=False)
+        screen.print(f"{'Promised' if accept else 'Not promised yet'}: {added}", highlight=False)
     screen.print("Nothing that was promised has changed.")
 
 

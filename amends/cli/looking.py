@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 
 from amends.app import load_app
 from amends.cli.history import show_history
-from amends.cli.people import Json, database_of, print_json
+from amends.cli.people import Json, answers, database_of, print_json
 from amends.cli.tree import show_trace
 from amends.database import Pool, open_pool
 from amends.diagram import mermaid
@@ -55,7 +54,7 @@ def show(
     if json:
         print_json(history)
     else:
-        show_history(history, Console())
+        show_history(history, answers())
 
 
 def trace(
@@ -73,7 +72,7 @@ def trace(
     if json:
         print_json(found)
     else:
-        show_trace(found, Console())
+        show_trace(found, answers())
 
 
 def _asked(settings: Settings, question: Callable[[Pool, Pool], Awaitable[T]]) -> T:

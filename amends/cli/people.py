@@ -5,22 +5,38 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic_core import to_json
 from rich.console import Console
+from rich.text import Text
+from temporalio.service import RPCError
 
+from amends.connections import AWAY, database_away
 from amends.embedded import Running, running
 from amends.errors import AmendsError, InvalidInput, StartupError
+from amends.outages import temporal_away
 from amends.settings import Settings
+from amends.values import bad_texts
 
-__all__ = ["Json", "database_of", "print_json", "reached", "screen", "told_to_people"]
+__all__ = ["Json", "answers", "database_of", "print_json", "reached", "screen", "told_to_people"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
-screen = Console(stderr=True)
+
+def _plain(*, stderr: bool) -> Console:
+    """What stands in brackets or colons is what somebody has written, not how it is to look."""
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+screen = _plain(stderr=True)
 """Where people are told what happens; answers go to standard output."""
+
+
+def answers() -> Console:
+    """Where answers for people go, as wide as the terminal is now."""
+    return _plain(stderr=False)
 
 
 def told_to_people(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,16 +45,25 @@ def told_to_people(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            if problems := bad_texts(kwargs):  # bytes that are no UTF-8 come as halves of surrogate pairs
+                raise InvalidInput(dict.fromkeys(problems, "is no UTF-8"))
             command(*args, **kwargs)
         except KeyboardInterrupt:
             screen.print("Stopped.", style="dim")
             sys.exit(130)
         except AmendsError as error:
-            screen.print(f"[red]{type(error).__name__}[/red]: ", end="")
-            screen.print(str(error), highlight=False, markup=False)
-            sys.exit(2 if isinstance(error, (StartupError, InvalidInput)) else 1)
+            _fail(error)
+        except AWAY as error:
+            _fail(database_away(error))
+        except RPCError as error:
+            _fail(temporal_away(error))
 
     return run
+
+
+def _fail(error: AmendsError) -> NoReturn:
+    screen.print(Text.assemble((type(error).__name__, "red"), f": {error}"))
+    sys.exit(2 if isinstance(error, (StartupError, InvalidInput)) else 1)
 
 
 def reached(settings: Settings) -> Settings:

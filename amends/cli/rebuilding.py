@@ -37,7 +37,13 @@ class _Rate(ProgressColumn):
 
 def progress() -> Progress:
     """A bar with rate and time to go, on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=screen)
 
 
@@ -151,12 +157,15 @@ def _tell(request: RebuildRequest, done: Rebuilt) -> None:
 
 
 def _table(report: Report) -> Table:
-    table = Table("Table", "Rows before", "Rows now", "Only before", "Only now", "Different", "The first of them")
+    table = Table(
+        "Table", "Rows before", "Rows now", "Only before", "Only now", "Different", "The first of them", "Must be"
+    )
     for each in report.tables:
         counts = [f"{each.differing.get(kind, 0):,}" for kind in ("only_old", "only_new", "different")]
         first = "; ".join(f"{kind}: {', '.join(map(str, keys))}" for kind, keys in each.first.items())
         old = "" if each.old_rows is None else f"{each.old_rows:,}"
-        table.add_row(each.table, old, f"{each.new_rows:,}", *(counts if report.same_version else [""] * 3), first)
+        counts = counts if each.compared else [""] * 3
+        table.add_row(each.table, old, f"{each.new_rows:,}", *counts, first, "the same" if each.same else "")
     if report.newly_parked:
         table.caption = f"{len(report.newly_parked)} events are parked in the new one alone"
     return table

@@ -8,13 +8,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic_core import from_json, to_json
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from amends.cli.people import Json, print_json, reached, screen, told_to_people
+from amends.cli.people import Json, answers, print_json, reached, screen, told_to_people
 from amends.connect import connect
 from amends.errors import InvalidInput
-from amends.operator import ListedSaga, Operator
+from amends.listing import ListedSaga
+from amends.operator import Operator
 from amends.repair import Abandon, Cancel, Repair, Resolve, Retry, SagaView, Skip
 from amends.settings import Settings
 from amends.visibility import SagaStatus
@@ -45,14 +45,18 @@ def list_(
     found = _asked(ask)
     if json:
         return print_json(found)
-    out = Console(highlight=False)
+    out = answers()
     for saga in found:  # two lines each, for ids are long and terminals are not
-        shown = saga.status if saga.open or saga.ended_well else f"{saga.status} (ended from outside)"
+        shown = saga.status
+        if saga.settled_by:
+            shown += f" (ended from outside, put right by {saga.settled_by})"
+        elif not saga.open and not saga.ended_well:
+            shown += " (ended from outside)"
         about = [saga.process, f"since {saga.started_at:%F %T}"]
         about += [f"at {saga.step}"] if saga.step else []
         about += [f"{key} {value}" for key, value in saga.keys.items()]
-        out.print(f"[bold]{escape(saga.workflow_id)}[/bold]  {escape(shown)}", soft_wrap=True)
-        out.print(f"  {', '.join(about)}", style="dim", soft_wrap=True, markup=False)
+        out.print(Text.assemble((saga.workflow_id, "bold"), f"  {shown}"), soft_wrap=True)
+        out.print(f"  {', '.join(about)}", style="dim", soft_wrap=True, highlight=False)
     if not found:
         screen.print("There is none.")
 
@@ -109,7 +113,7 @@ def sweep(json: Json = False) -> None:
         return print_json(found)
     screen.print(f"{len(found)} sagas were ended from outside and are being put right." if found else "Nothing to do.")
     for saga in found:
-        Console().print(saga, highlight=False)
+        answers().print(saga, highlight=False, soft_wrap=True)
 
 
 def sagas() -> typer.Typer:
@@ -149,13 +153,16 @@ def _asked(question: Callable[[Operator], Awaitable[T]]) -> T:
 
 
 def _show(view: SagaView) -> None:
-    out = Console()
-    out.print(f"[bold]{view.workflow_id}[/bold]: {view.status}" + (f", for {view.reason}" if view.reason else ""))
+    out = answers()
+    for_what = f", for {view.reason}" if view.reason else ""
+    out.print(Text.assemble((view.workflow_id, "bold"), f": {view.status}{for_what}"), soft_wrap=True)
     for step in view.parked:
-        out.print(f"\n[bold]{step.title}[/bold] ({step.kind} {step.name}), parked since {step.since:%F %T}")
-        out.print(f"  step   {step.step}", soft_wrap=True, markup=False, highlight=False)
-        out.print(f"  why    {step.why}", soft_wrap=True, markup=False, highlight=False)
-        out.print(f"  input  {to_json(step.input).decode()}", soft_wrap=True, markup=False, highlight=False)
+        out.print()
+        since = f" ({step.kind} {step.name}), parked since {step.since:%F %T}"
+        out.print(Text.assemble((step.title, "bold"), since), soft_wrap=True)
+        out.print(f"  step   {step.step}", soft_wrap=True, highlight=False)
+        out.print(f"  why    {step.why}", soft_wrap=True, highlight=False)
+        out.print(f"  input  {to_json(step.input).decode()}", soft_wrap=True, highlight=False)
 
 
 def _json(text: str) -> Any:

@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from amends.app import load_app
 from amends.cli.dead_letters import dead_letters
-from amends.cli.people import Json, print_json, reached, screen, told_to_people
+from amends.cli.people import Json, answers, print_json, reached, screen, told_to_people
 from amends.cli.rebuilding import cancel_rebuild, follow_rebuild
 from amends.database import open_pool
 from amends.errors import InvalidInput, StartupError
 from amends.log_check import Unreadable, check_log
+from amends.orphans import declared, drop_orphan
 from amends.projection_operator import ProjectionOperator, ProjectionStatus, open_operator
 from amends.rebuild_request import RebuildRequest, Who
 from amends.settings import Settings
@@ -34,7 +34,9 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for the log.")]
 
 def list_(json: Json = False) -> None:
     """List the read models and process managers, every build of them."""
-    _tell(_asked(lambda operator: operator.status()), json)
+    found = _asked(lambda operator: operator.status())
+    _name_orphans(found)
+    _tell(found, json)
 
 
 def status(
@@ -42,6 +44,7 @@ def status(
 ) -> None:
     """Say how the served read models stand; exit 1 when one of them is not healthy."""
     found = [each for each in _asked(lambda operator: operator.status(name)) if each.state != "kept"]
+    _name_orphans(found)
     _tell(found, json)
     if not all(each.healthy for each in found):
         raise typer.Exit(1)
@@ -89,8 +92,12 @@ def rollback(name: Name, actor: Actor, reason: Reason) -> None:
 
 
 def drop_old(name: Name, actor: Actor, reason: Reason) -> None:
-    """Drop the builds that are kept for a rollback."""
-    who = _who(actor, reason)
+    """Drop the builds that are kept for a rollback; all of a read model that the application no longer has."""
+    who, app = _who(actor, reason), load_app(Settings().app)
+    if name not in declared(app):
+        gone = drop_orphan(_url(), app, name, who.actor, who.reason)
+        screen.print(f"All of {name} is dropped: {', '.join(gone) or 'its checkpoint'}.")
+        return
     for version, generation in drop_kept(_url(), name, who.actor, who.reason):
         screen.print(f"Version {version}, generation {generation} of {name} is dropped.")
 
@@ -126,7 +133,7 @@ def check(json: Json = False) -> None:
         table = Table("Event", "Schema version", "Events", "First at", "Why")
         for each in found:
             table.add_row(each.name, str(each.schema_version), f"{each.count:,}", each.first, each.error)
-        Console().print(table)
+        answers().print(table)
     else:
         screen.print("This code can read every event of the log.")
     if found:
@@ -176,6 +183,17 @@ def _asked(question: Callable[[ProjectionOperator], Awaitable[T]]) -> T:
     return asyncio.run(ask())
 
 
+def _name_orphans(found: list[ProjectionStatus]) -> None:
+    """Say which of those that nobody follows the application no longer has; without its code, nobody can tell."""
+    try:
+        known = declared(load_app(Settings().app))
+    except (StartupError, ImportError):
+        return
+    for each in found:
+        if each.projection not in known and not each.healthy:
+            each.problem = f"the application has none of this name; `amends views drop-old {each.projection}` drops it"
+
+
 def _tell(found: list[ProjectionStatus], json: bool) -> None:
     if json:
         return print_json(found)
@@ -193,4 +211,4 @@ def _tell(found: list[ProjectionStatus], json: bool) -> None:
             each.problem or "",
             style=None if each.healthy else "red",
         )
-    Console().print(table)
+    answers().print(table)

@@ -10,10 +10,12 @@ from typing import Any
 
 from sqlalchemy import column, func, select, table
 
+from amends.errors import InvalidInput
 from amends.importing.reading import Candidate
 from amends.importing.records import Shown
 from amends.query import Query
 from amends.reader import Reader
+from amends.values import MASK
 
 __all__ = ["Compared", "Difference", "compare", "in_batches"]
 
@@ -31,8 +33,8 @@ class Difference:
         id: its key, as we have it.
         view: the view.
         column: of the view; empty when it lacks the row.
-        theirs: what the other system says.
-        ours: what the view shows.
+        theirs: what the other system says; masked where it is personal.
+        ours: what the view shows, likewise.
     """
 
     line: int
@@ -82,18 +84,20 @@ async def compare(
     """
     compared = Compared()
     async for batch in batches:
-        wanted = [(each, shown) for each in batch if each.record for shown in each.record.shown()]
-        compared.unreadable += sum(each.record is None for each in batch)
+        found = [(each, _shown(each)) for each in batch]
+        wanted = [(each, one) for each, shown in found for one in shown or ()]
+        unreadable = sum(shown is None for _, shown in found)
         different: set[int] = set()
         for view in sorted({shown.view for _, shown in wanted}):
             these = [(each, shown) for each, shown in wanted if shown.view == view]
             compared.theirs[view] = compared.theirs.get(view, 0) + len(these)
             rows = await reader.query(_rows([shown for _, shown in these]))
             for each, shown in these:
-                for found in _differences(each, shown, rows.get(shown.value)):
+                for difference in _differences(each, shown, rows.get(shown.value)):
                     different.add(each.line)
-                    tell(found)
-        records = sum(each.record is not None for each in batch)
+                    tell(difference)
+        records = len(batch) - unreadable
+        compared.unreadable += unreadable
         compared.records += records
         compared.different += len(different)
         compared.same += records - len(different)
@@ -107,6 +111,14 @@ async def in_batches(found: Iterable[Candidate]) -> AsyncIterator[list[Candidate
     ahead = iter(found)
     while batch := list(islice(ahead, AT_A_TIME)):
         yield batch
+
+
+def _shown(each: Candidate) -> Sequence[Shown] | None:
+    """What the views must show of a record; None where it is none, or what it says can't be."""
+    try:
+        return None if each.record is None else each.record.shown()
+    except InvalidInput:
+        return None
 
 
 def _rows(wanted: Sequence[Shown]) -> Query[dict[str, Mapping[str, Any]]]:
@@ -127,9 +139,13 @@ def _count(view: str) -> Query[int]:
 def _differences(each: Candidate, shown: Shown, row: Mapping[str, Any] | None) -> list[Difference]:
     where = (each.line, each.kind, each.key, shown.view)
     if row is None:
-        return [Difference(*where, "", "there", "missing")]
+        return [Difference(*where, "", "there", "missing")] if shown.needed else []
     pairs = ((name, _plain(theirs), _plain(row[name])) for name, theirs in shown.columns.items())
-    return [Difference(*where, name, theirs, ours) for name, theirs, ours in pairs if theirs != ours]
+    return [
+        Difference(*where, name, *((MASK, MASK) if name in shown.personal else (theirs, ours)))
+        for name, theirs, ours in pairs
+        if theirs != ours
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_PREC, Context, Decimal, InvalidOperation
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -37,6 +37,9 @@ _YES, _NO = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
 
 OUTSIDE = "is not within the years 1 to 9999 in UTC"
 """What is wrong with a moment that has no time in UTC here."""
+
+EXACT = Context(prec=MAX_PREC)
+"""Arithmetic that keeps every digit, where the usual one rounds to 28."""
 
 MAX_MAGNITUDE = 30
 """Largest power of ten in a number."""
@@ -84,7 +87,7 @@ def _money(cell: Any, how: Conversion) -> dict[str, Any]:
     """An amount in whole units with a fraction, "12.50", as minor units of its currency; never rounded."""
     if how.currency not in EXPONENTS:
         raise ValueError(f"has {how.currency!r} for a currency, which is no ISO 4217 currency in use")
-    minor = _number(cell, how).scaleb(EXPONENTS[how.currency])
+    minor = _number(cell, how).scaleb(EXPONENTS[how.currency], EXACT)
     if minor != minor.to_integral_value():
         raise ValueError(f"has more decimal places than {how.currency} has")
     return {"amount": int(minor), "currency": how.currency}

@@ -20,6 +20,9 @@ __all__ = ["Followed", "TableFollower", "rows_of"]
 WATERMARK = "select watermark from amends.watermarks where source = %s and name = %s"
 """How far a table has been taken over."""
 
+ASTRAY = BATCH
+"""Most rows without a watermark that one look tells of; when they are mended, the next ones are told."""
+
 TOLD = 10_000
 """Entries that are remembered, so that a row in the overlap is not reported at every look."""
 
@@ -93,6 +96,9 @@ class TableFollower:
             for part in parts[:-1]:
                 await importer.take(connection, part)
             await importer.take(connection, parts[-1], Mark(self._table.name, str(mark)))
+        lines, _ = await self._table.astray(None, ASTRAY, number)
+        for part in batches(candidates(map(self._table.unseen, lines), self._kinds)):
+            await importer.take(connection, part)
         self._again = self._again and stop.is_set()
         return Followed(self._table.name, importer.summary, self._new, mark, await self._table.behind(mark))
 
@@ -109,8 +115,14 @@ class TableFollower:
 
 
 async def rows_of(table: SourceTable, kinds: Sequence[type[SourceRecord]]) -> AsyncIterator[list[Candidate]]:
-    """All rows of a table as records, in batches."""
+    """All rows of a table as records, in batches; errors as `SourceTable.check`."""
+    await table.check()
     after, number = None, 0
     while (page := await table.page(None, after, BATCH, number)) is not None:
         number, after = number + len(page.lines), page.last
         yield list(candidates(page.lines, kinds))
+    key = None
+    while (astray := await table.astray(key, BATCH, number))[0]:
+        lines, key = astray
+        number += len(lines)
+        yield list(candidates(lines, kinds))

@@ -13,9 +13,9 @@ from psycopg import errors as pg
 
 from amends.bulk import Answer, BulkHandler, Wanted
 from amends.database import Connection
-from amends.errors import Conflict, InvalidInput, Refused
+from amends.errors import CommandIdReused, Conflict, InvalidInput, Refused
 from amends.importing.reading import Candidate
-from amends.importing.records import SourceRecord, same_content
+from amends.importing.records import IN_PART, SourceRecord, in_part, same_content
 from amends.importing.report import Entry, Summary
 from amends.messages import Command
 from amends.notify import EVENTS, NOTIFY
@@ -70,13 +70,24 @@ class Mark:
 
 @dataclass(slots=True)
 class _Pending:
-    """A record that is being taken over, as its revision of that number."""
+    """A record that is being taken over, as its revision of that number.
+
+    Args:
+        line: where it is.
+        record: what it says.
+        revision: 1 where it is new.
+        fingerprint: of what it says.
+        was: the fingerprint of what it said before; None where it is new.
+        groups: the commands: all of a new record stand or fall together, those of a change each by itself.
+        unfollowed: fields that have changed and can't be followed.
+    """
 
     line: int
     record: SourceRecord
     revision: int
     fingerprint: bytes
-    wanted: list[Wanted]
+    was: bytes | None
+    groups: list[list[Wanted]]
     unfollowed: list[str]
 
 
@@ -148,9 +159,9 @@ class Importer:
         for _ in range(ROUNDS):
             try:
                 async with connection.transaction():
-                    answers = await self._bulk.handle(connection, [each.wanted for each in pending])
+                    answers = await self._handle(connection, pending)
                     settled = [_settled(each) for each in answers]
-                    await self._take_over(connection, [p for p, s in zip(pending, settled, strict=True) if s == "over"])
+                    await self._take_over(connection, list(_taken_over(pending, settled, answers)))
                     if mark is not None and "again" not in settled:
                         await connection.execute(WATERMARK, (self._source, mark.name, mark.watermark))
             except (pg.DeadlockDetected, pg.SerializationFailure):
@@ -170,6 +181,10 @@ class Importer:
             await connection.execute(NOTIFY, (EVENTS, str(self._announced)))
         self.summary.seconds = perf_counter() - self._begin
 
+    async def _handle(self, connection: Connection, pending: Sequence[_Pending]) -> list[list[Answer]]:
+        answers = iter(await self._bulk.handle(connection, [group for each in pending for group in each.groups]))
+        return [[answer for _ in each.groups for answer in next(answers)] for each in pending]
+
     async def _sort(self, connection: Connection, batch: Sequence[Candidate]) -> list[_Pending]:
         """Those records of a batch that are to be taken over; the others are counted and told."""
         readable = [each for each in batch if each.record is not None]
@@ -182,7 +197,7 @@ class Importer:
             if each.record is None:
                 self._reject(each.line, each.kind, each.key, "; ".join(f"{f}: {p}" for f, p in each.problems.items()))
                 continue
-            fingerprint, revision = each.record.fingerprint(), 1
+            fingerprint, revision, was = each.record.fingerprint(), 1, None
             unfollowed: list[str] = []
             if (before := known.get((each.kind, each.key))) is not None:
                 was, revision, run, line = before
@@ -206,7 +221,8 @@ class Importer:
                 self._reject(each.line, each.kind, each.key, str(error))
                 continue
             wanted = [self._wanted(each.record, revision, n, command) for n, command in enumerate(commands, 1)]
-            pending.append(_Pending(each.line, each.record, revision, fingerprint, wanted, unfollowed))
+            groups = [wanted] if was is None else [[one] for one in wanted]
+            pending.append(_Pending(each.line, each.record, revision, fingerprint, was, groups, unfollowed))
         return pending
 
     def _wanted(self, record: SourceRecord, revision: int, number: int, command: Command) -> Wanted:
@@ -217,9 +233,9 @@ class Importer:
         )
         return Wanted(command, context)
 
-    async def _take_over(self, connection: Connection, done: Sequence[_Pending]) -> None:
+    async def _take_over(self, connection: Connection, done: Sequence[tuple[_Pending, bytes]]) -> None:
         if done:
-            columns = zip(*((p.record.kind, p.record.id, p.fingerprint, p.revision, p.line) for p in done), strict=True)
+            columns = zip(*((p.record.kind, p.record.id, now, p.revision, p.line) for p, now in done), strict=True)
             await connection.execute(TAKE_OVER, (self._source, self._run, *map(list, columns)))
 
     def _count(self, each: _Pending, answers: Sequence[Answer]) -> None:
@@ -227,8 +243,8 @@ class Importer:
             case "again":
                 return
             case "refused":
-                refusal = answers[-1].refusal
-                reason = f"{refusal.name}: {refusal.message}" if isinstance(refusal, Refused) else str(refusal)
+                reason = "; ".join(_told(answer.refusal) for answer in answers if answer.refusal is not None)
+                reason = reason if each.was is None else f"{reason}; it stays as it was"
                 self._reject(each.line, each.record.kind, each.record.id, reason)
             case "over" if each.revision == 1:
                 self.summary.imported += 1
@@ -237,7 +253,9 @@ class Importer:
             case "over" if each.unfollowed:
                 reason = "; ".join(f"{name}: has changed, which can't be followed" for name in each.unfollowed)
                 self._changed(each.line, each.record, f"{reason}, and stays as it was")
-            case "over" if all(answer.status == "nothing" for answer in answers):
+            case "over" if _nothing(answers) and same_content(each.was or b"", IN_PART):  # what was left has gone
+                self.summary.already += 1
+            case "over" if _nothing(answers):
                 self._changed(each.line, each.record, "nothing of what has changed in it can be taken over")
             case "over":
                 self.summary.updated += 1
@@ -264,6 +282,29 @@ def batches(found: Iterable[Candidate]) -> Iterator[list[Candidate]]:
             keys.add((each.kind, each.key))
     if batch:
         yield batch
+
+
+def _taken_over(
+    pending: Iterable[_Pending], settled: Iterable[str], answers: Iterable[Sequence[Answer]]
+) -> Iterator[tuple[_Pending, bytes]]:
+    """Those that are ours now, each with the fingerprint of what we have.
+
+    Of a change of which a part was refused and another done, that is one like no other, so that it is tried again; and
+    as another revision, for the ids of this one's commands are used.
+    """
+    for each, said, group in zip(pending, settled, answers, strict=True):
+        if said == "over":
+            yield each, each.fingerprint
+        elif said == "refused" and each.was is not None and any(answer.status == "done" for answer in group):
+            yield each, in_part(each.was)
+
+
+def _told(refusal: Refused | CommandIdReused) -> str:
+    return f"{refusal.name}: {refusal.message}" if isinstance(refusal, Refused) else str(refusal)
+
+
+def _nothing(answers: Sequence[Answer]) -> bool:
+    return all(answer.status == "nothing" for answer in answers)
 
 
 def _settled(answers: Sequence[Answer]) -> str:

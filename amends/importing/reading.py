@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from amends.errors import InvalidInput
 from amends.importing.mapping import FileMapping
 from amends.importing.records import SourceRecord, as_key, outside
-from amends.values import nul_fields, problems_of
+from amends.values import bad_texts, problems_of
 
 __all__ = ["Candidate", "Line", "candidates", "read_csv", "read_jsonl"]
 
@@ -187,7 +187,7 @@ def _json(number: int, done: int, line: bytes) -> Line:
         return Line(number, done, {}, {"line": f"is no JSON: {error}"})
     if not isinstance(data, dict):
         return Line(number, done, {}, {"line": "is no JSON object"})
-    return Line(number, done, data, nul_fields(data) or None if b"\\u0000" in line else None)
+    return Line(number, done, data, bad_texts(data) or None if b"\\u0000" in line else None)
 
 
 def _row(number: int, done: int, header: list[str], row: list[str], mapping: FileMapping) -> Line:

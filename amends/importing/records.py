@@ -16,7 +16,7 @@ from amends.importing.converters import OUTSIDE
 from amends.messages import Command
 from amends.values import Value
 
-__all__ = ["Shown", "SourceKey", "SourceRecord", "as_key", "outside", "same_content"]
+__all__ = ["IN_PART", "Shown", "SourceKey", "SourceRecord", "as_key", "in_part", "outside", "same_content"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -25,6 +25,9 @@ WHOLE = 16
 
 PARTED = b"\x01"
 """Follows on them where single fields follow."""
+
+IN_PART = bytes(WHOLE)
+"""Stands for the whole content where only a part of a change could be followed."""
 
 SHORT = 2
 """Bytes that stand for one field: enough to see that it has changed, too few to tell who somebody is."""
@@ -63,12 +66,16 @@ class Shown:
         key: the column that names the thing.
         value: its key.
         columns: further columns, each with the value it must have.
+        personal: those of them that hold personal data: that they differ is told, and never what they hold.
+        needed: whether there must be a row at all.
     """
 
     view: str
     key: str
     value: str
     columns: Mapping[str, Any]
+    personal: frozenset[str] = frozenset()
+    needed: bool = True
 
 
 class SourceRecord(Value):
@@ -134,6 +141,15 @@ class SourceRecord(Value):
 def same_content(one: bytes, other: bytes) -> bool:
     """Whether two fingerprints are of the same content, whatever each says of single fields."""
     return one[:WHOLE] == other[:WHOLE]
+
+
+def in_part(was: bytes) -> bytes:
+    """The fingerprint of a record of whose change only a part was followed: the same as no other.
+
+    Args:
+        was: its fingerprint before that.
+    """
+    return IN_PART + was[WHOLE:]
 
 
 def _parts(fingerprint: bytes) -> dict[bytes, bytes]:

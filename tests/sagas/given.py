@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -12,17 +13,18 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from amends.encryption import converter
+from amends.runner import RUNNER
+from amends.settings import Settings
 from amends.visibility import SAGA_STATUS
-from amends.worker import RUNNER
 
 T = TypeVar("T")
 Handle = WorkflowHandle[Any, Any]
 
 
-async def until(what: str, condition: Callable[[], Awaitable[T]], seconds: float = 20.0) -> T:
+async def until(what: str, condition: Callable[[], Awaitable[T]], seconds: float = 60) -> T:
     """Wait until the condition gives something true, and return it."""
     deadline = time.monotonic() + seconds
     while not (outcome := await condition()):
@@ -31,7 +33,7 @@ async def until(what: str, condition: Callable[[], Awaitable[T]], seconds: float
     return outcome
 
 
-async def until_true(what: str, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until_true(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until the condition in this process is true."""
 
     async def asked() -> bool:
@@ -44,6 +46,30 @@ async def rows(url: str, query: str, *values: object) -> list[tuple[Any, ...]]:
     """Ask the database as its owner."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         return await (await connection.execute(query.encode(), values)).fetchall()
+
+
+RECORD = """
+insert into amends.commands (command_id, name, stream, payload, outcome, version, events, xid, position,
+    actor, correlation_id, causation_id, attempt, started_at)
+values (%s, 'none', 'none', '{}', 'done', 0, 0, pg_current_xact_id(), 0, 'test', 'none', 'none', 1, now())
+"""
+BLOCKED = "select exists (select from pg_stat_activity where %s = any(pg_blocking_pids(pid)))"
+
+
+@asynccontextmanager
+async def held(url: str, command_id: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Whoever writes the record of a command waits meanwhile; gives what waits until somebody does."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute(RECORD, (command_id,))
+
+        async def met() -> bool:
+            return await rows(url, BLOCKED, connection.info.backend_pid) == [(True,)]
+
+        async def reached() -> None:
+            await until(f"{command_id} is about to be written", met)
+
+        yield reached
+        await connection.rollback()
 
 
 async def saga_status(handle: Handle) -> str | None:
@@ -86,8 +112,9 @@ async def reset(client: Client, handle: Handle) -> None:
     )
 
 
-async def replays(handles: Sequence[Handle], workflows: Sequence[type]) -> None:
+async def replays(handles: Sequence[Handle], workflows: Sequence[type], settings: Settings | None = None) -> None:
     """Assert that histories replay: that the workflows' code is deterministic."""
-    replayer = Replayer(workflows=workflows, workflow_runner=RUNNER, data_converter=pydantic_data_converter)
+    settings = settings or Settings()
+    replayer = Replayer(workflows=workflows, workflow_runner=RUNNER, data_converter=converter(settings))
     for handle in handles:
         await replayer.replay_workflow(await handle.fetch_history())

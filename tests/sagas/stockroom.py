@@ -143,6 +143,12 @@ class Stockroom(Market):
         """Assert that the supplier's books, the replenishments and the shelf agree on a product."""
         head = await self.shop.client.reader.head()
         assert (await self.shop.at_least(head, 15)).fresh
+
+        async def open_ones_ordered() -> bool:
+            ordered = {order.order_id for order in await self.supplier.orders_of([sku])}
+            return {row.replenishment_id for row in await self.replenishments(sku) if row.status == "open"} <= ordered
+
+        await until(f"what is on order of {sku} is known to the supplier", open_ones_ordered)
         booked = {order.order_id: order for order in await self.supplier.orders_of([sku])}
         seen = {row.replenishment_id: row for row in await self.replenishments(sku)}
         assert booked.keys() <= seen.keys()

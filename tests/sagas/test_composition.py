@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from amends.repair import Cancel
 from tests.sagas.given import details, rows, saga_status, story, until
 from tests.sagas.travels import (
     MOUNTS,
@@ -21,6 +22,7 @@ from tests.sagas.travels import (
 )
 from tests.sagas.trips import CarefulTravel
 
+REASON = "select reason from views.saga_runs where workflow_id = %s"
 ORIGINS = """
 select actor, trace, correlation_id, causation_id, command_id from amends.events where stream = %s
 """
@@ -43,6 +45,34 @@ async def test_given_a_sub_that_ended_well_when_a_later_step_is_refused_then_the
     await undone(handle)
     assert await trips.events(handle) == ["booked hotel", "booked car", "unbooked car", "unbooked hotel"]
     assert trips.desk.acted == [("order", "flight"), ("cancel", "flight")]
+
+
+@pytest.mark.parametrize("how", ["by its own page", "through Temporal"])
+async def test_given_a_child_that_an_operator_cancels_when_it_is_undone_then_its_saga_says_why(
+    trips: Trips, how: str
+) -> None:
+    handle = await trips.start(book("hotel"), child("leg", book("boat"), WAIT))
+    leg = trips.client.get_workflow_handle(f"{handle.id}/leg")
+
+    async def begun() -> bool:
+        return "booked boat" in await trips.events(handle)
+
+    await until("the child is there", begun)
+    await trips.hear(leg)
+    if how == "through Temporal":
+        await leg.cancel()
+    else:
+        await leg.execute_update(Cancel.update, Cancel(actor="Grace", reason="because"))
+    assert (await undone(handle)).details[0] == "cancelled_by_operator"
+    assert await rows(trips.url, REASON, handle.id) == [("cancelled_by_operator",)]
+
+
+@pytest.mark.parametrize("mount", MOUNTS)
+async def test_given_a_sub_whose_time_is_up_when_it_is_undone_then_its_saga_says_why(
+    trips: Trips, mount: Mount
+) -> None:
+    handle = await trips.start(WAIT, mount=mount, process=CarefulTravel, within=1 / 86400)
+    assert (await undone(handle)).details[0] == "deadline_passed"
 
 
 async def test_given_a_sub_mounted_inline_when_signalled_then_its_handlers_work_in_the_parent(trips: Trips) -> None:
@@ -71,7 +101,7 @@ async def test_given_two_subs_of_a_kind_one_after_the_other_when_signalled_then_
     )
     await trips.hear(handle)
     await handle.signal("call", "go")
-    await asyncio.wait_for(handle.result(), 5)
+    await asyncio.wait_for(handle.result(), 60)
     assert await trips.events(handle) == ["booked hotel", "booked car"]
 
 

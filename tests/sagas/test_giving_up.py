@@ -31,10 +31,10 @@ async def parked(trips: Trips, handle: Handle, count: int = 1) -> list[str]:
     return await until("it is parked", waits)
 
 
-async def given_up(handle: Handle) -> None:
-    """Assert that a saga ends at once, because it was abandoned."""
+async def given_up(handle: Handle, seconds: float = 20) -> None:
+    """Assert that a saga ends soon, because it was abandoned."""
     with pytest.raises(WorkflowFailureError) as failure:
-        await asyncio.wait_for(handle.result(), 5)
+        await asyncio.wait_for(handle.result(), seconds)
     assert isinstance(failure.value.cause, ApplicationError)
     assert failure.value.cause.type == "Abandoned"
 
@@ -79,6 +79,6 @@ async def test_given_an_abandoned_saga_when_it_begins_anew_then_what_was_left_is
     again = trips.client.get_workflow_handle(handle.id)
     # then
     with pytest.raises(Exception, match="execution failed"):
-        await asyncio.wait_for(again.result(), 20)
+        await asyncio.wait_for(again.result(), 60)
     assert "was ended from outside" in (await story(again))[0]
     assert await trips.events(handle) == before

@@ -62,7 +62,7 @@ async def test_given_a_group_that_is_undone_when_cancelled_meanwhile_then_each_s
     await trips.cancel(handle)
     trips.desk.released.set()
     with pytest.raises(WorkflowFailureError):
-        await asyncio.wait_for(handle.result(), 20)
+        await asyncio.wait_for(handle.result(), 60)
     assert await saga_status(handle) == "Compensated"
     assert trips.desk.held == []
     assert trips.desk.acted.count(("cancel", "flight")) == 1
@@ -84,7 +84,7 @@ async def test_given_a_deadline_when_it_passes_during_the_undo_of_a_group_then_t
     await until("the deadline passes", passed)
     trips.desk.released.set()
     with pytest.raises(WorkflowFailureError) as failure:
-        await asyncio.wait_for(handle.result(), 20)
+        await asyncio.wait_for(handle.result(), 60)
     assert isinstance(failure.value.cause, ApplicationError)
     assert failure.value.cause.details[0] == "deadline_passed"
     assert trips.desk.held == []

@@ -10,8 +10,8 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from amends.repair import Abandon, ParkedStep, Repair, Resolve, Retry, SagaView, Skip
-from amends.visibility import SAGA_STEP
-from tests.sagas.given import Handle, rows, saga_status, story, until
+from amends.visibility import SAGA_STEP, keyword
+from tests.sagas.given import Handle, failed_tasks, rows, saga_status, story, until
 from tests.sagas.travels import MOUNTS, WAIT, Mount, Trips, book, child, phone, sub, together, undone
 from tests.sagas.trips import Stop
 
@@ -50,6 +50,28 @@ async def refusal(handle: Handle, name: str, request: Any) -> ApplicationError:
 
 
 # Parking
+
+
+@pytest.mark.parametrize("sign", ["x", "ä", "€", "😀"])
+async def test_given_a_title_longer_than_a_list_takes_when_parked_and_turned_back_then_lists_show_its_beginning(
+    trips: Trips, sign: str
+) -> None:
+    title = f"stuck {sign * 3000}"
+    handle = await trips.start(phone(sign * 3000), book(title), book(f"full {sign * 3000}"))
+    [step] = await parked(handle)
+    assert step.title == f"book {title}"
+
+    shown = (await handle.describe()).typed_search_attributes[SAGA_STEP]
+    assert f"book {title}".startswith(shown.removesuffix("…"))
+    assert 250 <= len(shown.encode()) <= 255
+    await repair(handle, Skip(**WHO))
+    await undone(handle)
+    assert await failed_tasks(handle) == 0
+
+
+def test_given_a_title_that_just_fits_when_shown_in_lists_then_it_is_not_cut() -> None:
+    assert keyword("x" * 255) == "x" * 255
+    assert keyword("x" * 256) == "x" * 252 + "…"
 
 
 @pytest.mark.parametrize("mood", ["refuse", "fail for good"])

@@ -49,7 +49,7 @@ async def parked(who: Operator, saga_id: str, count: int = 1) -> list[str]:
 async def given_up(handle: Handle) -> None:
     """Wait for the end of a saga that was abandoned."""
     with pytest.raises(WorkflowFailureError) as failure:
-        await asyncio.wait_for(handle.result(), 10)
+        await asyncio.wait_for(handle.result(), 60)
     assert isinstance(failure.value.cause, ApplicationError)
     assert failure.value.cause.type == "Abandoned"
 

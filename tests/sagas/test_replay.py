@@ -14,10 +14,10 @@ from temporalio.worker import Replayer
 import amends.worker
 from amends.app import install
 from amends.connect import connect
+from amends.runner import RUNNER
 from amends.settings import Settings
-from amends.worker import RUNNER
 from tests.conftest import RunWorker
-from tests.sagas.given import replays, reset, saga_status, until_true
+from tests.sagas.given import held, replays, reset, saga_status, until, until_true
 from tests.sagas.travels import WAIT, Trips, book, child, phone, sub, together, undone
 from tests.sagas.trips import Desk, Stop, Travel, trips_app
 
@@ -132,7 +132,7 @@ async def test_given_no_room_in_the_cache_when_branches_turn_back_then_each_id_s
         trips = Trips(await connect(settings), url, settings.task_queue, desk)
         desk.will("order", "a", "hang", "hang", "hang")
         branches = together(in_turn(phone("a"), book("b"), phone("b")), in_turn(phone("c"), book("d"), phone("d")))
-        handles = [await trips.start(branches, book("full cruise")) for _ in range(3)]
+        handles = [await trips.start(branches, book("full cruise"), task=2) for _ in range(3)]
         await trips.called("order d", 3)
         desk.released.set()
         for handle in handles:
@@ -157,7 +157,7 @@ async def test_given_a_saga_with_a_child_that_was_undone_when_it_begins_anew_the
     await reset(trips.client, handle)
     again = trips.client.get_workflow_handle(handle.id)
     # then
-    error = await asyncio.wait_for(undone(again), 20)
+    error = await asyncio.wait_for(undone(again), 60)
     assert error.details[0] == "EndedFromOutside"
     assert await trips.events(handle) == before
     assert before == ["booked hotel", "booked car", "unbooked car", "unbooked hotel"]
@@ -182,3 +182,34 @@ async def test_given_local_activities_that_ended_apart_when_replayed_in_one_go_t
         workflows=trips_app(Desk()).workflows, workflow_runner=RUNNER, data_converter=pydantic_data_converter
     )
     await replayer.replay_workflow(WorkflowHistory.from_json(started["workflowId"], recorded))
+
+
+@pytest.mark.parametrize("first", ["call", "command"])
+async def test_given_a_command_that_outlasts_its_task_when_a_call_beside_it_ends_then_the_history_replays(
+    trips: Trips, first: str
+) -> None:
+    # given: a call and a local command under way together, over the end of a workflow task
+    trips.desk.will("order", "flight", "hang")
+    deep = in_turn(in_turn(in_turn(book("slow"))), book("boat"), book("bike"))
+    branches = [in_turn(phone("flight"), book("car"), book("coach")), deep]
+    handle = await trips.start(
+        WAIT, together(*(branches if first == "call" else branches[::-1])), book("hotel"), task=2
+    )
+    await trips.hear(handle)
+    async with held(trips.url, f"{handle.id}/trip_test.book:{handle.id}{'@1' if first == 'call' else ''}") as reached:
+        await handle.signal("call", "go")
+        await reached()
+        await trips.called("order flight")
+        # when
+        trips.desk.released.set()
+
+        async def answered() -> bool:
+            kinds = [event.WhichOneof("attributes") for event in (await handle.fetch_history()).events]
+            answer, task = "activity_task_completed_event_attributes", "workflow_task_completed_event_attributes"
+            return answer in kinds and task in kinds[kinds.index(answer) :]
+
+        await until("the saga knows the answer", answered)
+    await handle.result()
+    # then
+    for _ in range(TIMES):
+        await replays([handle], [Travel])

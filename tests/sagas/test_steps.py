@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from amends import Call
 from tests.sagas.given import details, rows, saga_status, story, until
 from tests.sagas.travels import WAIT, Trips, book, child, phone, sub, together, undone
-from tests.sagas.trips import Stop
+from tests.sagas.trips import Agency, Stop, Ticket
 
 STEPS = """
 select kind, name, outcome, undone_at is not null from views.saga_steps where saga_id = %s order by number
@@ -18,6 +20,45 @@ select kind, name, outcome, undone_at is not null from views.saga_steps where sa
 def asking(what: str) -> Stop:
     """A phone call that is given up soon, and can be asked about."""
     return Stop(kind="phone", name=what, patience=0.3, ask=True)
+
+
+# Local calls
+
+
+async def test_given_a_call_that_only_reads_when_it_is_local_then_it_is_no_activity_of_its_own(trips: Trips) -> None:
+    handle = await trips.start(phone("flight"), Stop(kind="look", name="flight"), book("hotel"))
+    assert await handle.result() == ["ticket for flight, as looked up"]
+    events = (await handle.fetch_history()).events
+    scheduled = [event.activity_task_scheduled_event_attributes.activity_type.name for event in events]
+    assert [name for name in scheduled if name] == ["agency_test.order"]
+    assert "look up flight: done" in await story(handle)
+    assert ("step", "agency_test.look_up", "done", False) in await rows(trips.url, STEPS, handle.id)
+
+
+async def test_given_a_local_call_that_is_refused_then_the_saga_undoes(trips: Trips) -> None:
+    trips.desk.will("look up", "flight", "fail", "refuse")
+    handle = await trips.start(book("hotel"), Stop(kind="look", name="flight"))
+    assert (await undone(handle)).details[0] == "TripFull"
+    assert await trips.events(handle) == ["booked hotel", "unbooked hotel"]
+
+
+async def test_given_a_local_call_that_is_to_be_the_pivot_then_the_task_fails_and_says_why(trips: Trips) -> None:
+    handle = await trips.start(Stop(kind="look", name="flight", pivot=True))
+
+    async def failed() -> str:
+        events = (await handle.fetch_history()).events
+        return "".join(event.workflow_task_failed_event_attributes.failure.message for event in events)
+
+    assert "only reads" in await until("its task fails", failed)
+    await handle.terminate("a bug")
+
+
+def test_given_a_local_call_that_is_to_be_asked_about_or_to_answer_for_another_then_it_is_refused_at_once() -> None:
+    look: Call[str | None] = Call(Agency.look_up, Ticket(what="flight"), local=True)
+    with pytest.raises(RuntimeError, match=r"look_up.*only reads"):
+        replace(look, ask=Call(Agency.look_up, Ticket(what="flight")))
+    with pytest.raises(RuntimeError, match=r"order.*only reads"):
+        Call(Agency.order, Ticket(what="flight"), ask=look)
 
 
 # Unknown outcomes

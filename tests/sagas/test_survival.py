@@ -162,7 +162,7 @@ async def test_given_work_under_way_when_the_worker_is_told_to_end_then_it_drain
     assert "Traceback" not in log
     await workers.start()
     await market.shop.cancel(waiting.order_id)
-    assert (await asyncio.wait_for(waiting.result(), 30)).status == "cancelled"
+    assert (await asyncio.wait_for(waiting.result(), 60)).status == "cancelled"
     await completed(market, placed)
 
 
@@ -299,7 +299,7 @@ async def test_given_a_charge_under_way_when_postgres_is_restarted_then_it_compl
             await market.shop.cancel(waiting.order_id)
             server.start()
             server.wait_ready()
-            assert (await asyncio.wait_for(waiting.result(), 30)).status == "cancelled"
+            assert (await asyncio.wait_for(waiting.result(), 60)).status == "cancelled"
             await completed(market, placed)
 
 

@@ -17,11 +17,14 @@ from amends.repair import Skip
 from amends.settings import Settings
 from amends.sweep import schedule_sweep, start_sweep
 from tests.conftest import RunWorker
-from tests.sagas.given import Handle, rows, saga_status, until
+from tests.sagas.given import Handle, reset, rows, saga_status, until
 from tests.sagas.travels import MOUNTS, WAIT, Mount, Trips, book, child, phone, sub, together
 from tests.sagas.trips import Desk, Stop, trips_app
 
 RUN = "select process, status, reason from views.saga_runs where workflow_id = %s"
+SHIFT = (
+    "update amends.commands set recorded_at = recorded_at + %s::interval where workflow_id = %s and name = 'saga.close'"
+)
 LOCKED = "select 1 from pg_locks where relation = 'amends.events'::regclass and not granted"
 
 
@@ -41,6 +44,13 @@ async def terminated(trips: Trips, *stops: Stop, mount: Mount = "as_written") ->
     await trips.hear(handle)
     await handle.terminate("to see what happens")
     return handle
+
+
+async def ended_at(trips: Trips, handle: Handle, difference: LiteralString) -> None:
+    """Have the end of a saga written by a clock that differs; the log does not let itself be changed otherwise."""
+    async with await psycopg.AsyncConnection.connect(trips.url) as connection:
+        await connection.execute("set session_replication_role = replica")
+        await connection.execute(SHIFT, (difference, handle.id))
 
 
 async def running(child: Handle) -> Handle:
@@ -91,6 +101,34 @@ async def test_given_a_saga_that_was_put_right_when_swept_again_then_it_is_left_
     handle = await terminated(trips, book("hotel"))
     await (await swept(trips, handle)).result()
     assert await start_sweep(trips.client, trips.task_queue) == []
+
+
+async def test_given_a_database_whose_clock_is_behind_when_swept_then_a_saga_that_was_put_right_is_left_alone(
+    trips: Trips,
+) -> None:
+    handle = await terminated(trips, book("hotel"))
+    await (await swept(trips, handle)).result()
+    await ended_at(trips, handle, "-1 hour")
+    assert await start_sweep(trips.client, trips.task_queue) == []
+
+
+async def test_given_a_database_whose_clock_is_ahead_when_a_saga_begins_anew_and_is_terminated_then_it_is_swept(
+    trips: Trips,
+) -> None:
+    # given
+    handle = await trips.start(book("hotel"), phone("flight"))
+    await handle.result()
+    await ended_at(trips, handle, "1 hour")
+    # when
+    trips.desk.will("order", "flight", "hang")
+    await reset(trips.client, handle)
+    await trips.called("order flight", 2)
+    await trips.client.get_workflow_handle(handle.id).terminate("to see what happens")
+    # then
+    await (await swept(trips, handle)).result()
+    assert trips.desk.held == []
+    assert await trips.events(handle) == ["booked hotel", "unbooked hotel"]
+    trips.desk.released.set()
 
 
 async def test_given_sagas_that_ended_by_themselves_when_swept_then_none_is_found(trips: Trips) -> None:

@@ -8,12 +8,16 @@ from uuid import uuid4
 
 import pytest
 
+from amends.app import App, install
+from amends.connect import connect
 from amends.operator import Operator
 from amends.repair import Abandon, Retry, Skip
+from amends.settings import Settings
 from amends.sweep import start_sweep
+from tests.conftest import RunWorker
 from tests.sagas.given import Handle, rows, saga_status, until
 from tests.sagas.travels import WAIT, Trips, book, child, phone
-from tests.sagas.trips import Itinerary, Stop, Travel
+from tests.sagas.trips import Itinerary, Stop, Travel, Trip
 
 WHO = {"actor": "Grace", "reason": "the agency called back"}
 RUN = "select status from views.saga_runs where workflow_id = %s"
@@ -229,3 +233,13 @@ async def test_given_a_pivot_of_unknown_outcome_when_terminated_while_it_is_undo
     await until("it is undone", over)
     assert await trips.events(handle) == ["booked hotel", "unbooked hotel"]
     assert trips.desk.acted == [("order", "train"), ("cancel", "train")]
+
+
+async def test_given_an_app_without_processes_when_swept_then_nothing_is_found(
+    settings: Settings, run_worker: RunWorker
+) -> None:
+    assert settings.database_url is not None
+    app = App(aggregates=[Trip], workflows=[], activities=lambda resources: [])
+    install(app, settings.database_url.get_secret_value())
+    async with run_worker(app), asyncio.timeout(20):
+        assert await start_sweep(await connect(settings), settings.task_queue) == []

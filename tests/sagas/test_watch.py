@@ -38,7 +38,7 @@ async def market(settings: Settings, run_worker: RunWorker, monkeypatch: pytest.
         yield Market(shop, settings.database_url.get_secret_value())
 
 
-async def watched(market: Market, order_id: str, after: Position = START) -> list[OrderChange]:
+async def watched(market: Market, order_id: str, after: Position | str = START) -> list[OrderChange]:
     async with asyncio.timeout(60):
         return [change async for change in market.shop.watch(order_id, after)]
 
@@ -67,7 +67,8 @@ async def test_given_an_order_when_watched_from_the_start_then_all_of_it_is_told
     # and: one who comes later gets the same; one who has seen some of it, the rest; one who has seen all, nothing
     assert await watched(market, order.order_id) == changes
     for seen in (0, 3, len(changes) - 1):
-        assert await watched(market, order.order_id, changes[seen].position) == changes[seen + 1 :]
+        for after in (changes[seen].position, changes[seen].cursor):
+            assert await watched(market, order.order_id, after) == changes[seen + 1 :]
 
 
 async def test_given_an_order_that_is_undone_when_watched_then_the_watch_ends_with_its_cancellation(

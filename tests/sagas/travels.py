@@ -84,6 +84,7 @@ class Trips:
         within: float | None = None,
         skipping: bool = False,
         timeout: float | None = None,
+        task: float | None = None,
     ) -> Handle:
         """Start a trip.
 
@@ -91,6 +92,7 @@ class Trips:
             within: its deadline, in days.
             skipping: while nothing happens, its time flies.
             timeout: seconds after which Temporal ends it, whatever it does.
+            task: seconds in which a workflow task has to end; updates come to a longer one with its heartbeat.
         """
         id = f"trip-{uuid4().hex[:12]}"
         client = TimeSkipper(self.client).client if skipping else self.client
@@ -100,6 +102,7 @@ class Trips:
             id=id,
             task_queue=self.task_queue,
             execution_timeout=None if timeout is None else timedelta(seconds=timeout),
+            task_timeout=None if task is None else timedelta(seconds=task),
             memo={MEMO: SagaMemo(actor="Phileas", trace=TRACE, mount=mount)},
             search_attributes=TypedSearchAttributes([SearchAttributePair(SAGA_STATUS, "Running")]),
             static_summary="round the world",
@@ -150,11 +153,11 @@ async def travelling(settings: Settings, run_worker: RunWorker) -> AsyncIterator
     url, desk = settings.database_url.get_secret_value(), Desk()
     app = trips_app(desk)
     install(app, url)
-    async with run_worker(app):
+    async with run_worker(app, settings):
         trips = Trips(await connect(settings), url, settings.task_queue, desk)
         yield trips
         desk.released.set()
-        await replays(trips.started, app.workflows)
+        await replays(trips.started, app.workflows, settings)
 
 
 async def undone(handle: Handle) -> ApplicationError:

@@ -54,7 +54,7 @@ class TripUnbooked(Event, name="trip_test.unbooked"):
 
 
 class Trip(Aggregate[TripBook | TripUnbook, TripBooked | TripUnbooked], category="trip_test", key="trip_id"):
-    """A trip: what is called full can't be booked, what is called stuck can't be unbooked."""
+    """A trip: what is called full can't be booked, what is called stuck can't be unbooked, nor what is broken."""
 
     booked: tuple[str, ...] = ()
 
@@ -66,6 +66,8 @@ class Trip(Aggregate[TripBook | TripUnbook, TripBooked | TripUnbooked], category
                 return [TripBooked(trip_id=id, what=what)]
             case TripUnbook(what=what) if what.startswith("stuck"):
                 raise NotRefundable(what=what)
+            case TripUnbook(what=what) if what.startswith("broken"):
+                raise ZeroDivisionError(what)
             case TripUnbook(what=what) if what not in self.booked:
                 return []
             case TripUnbook(trip_id=id, what=what, why=why):
@@ -172,13 +174,14 @@ class Stop(BaseModel):
     """One stop of a trip.
 
     Args:
-        kind: book (a command), phone (a call of the agency), together (side by side), sub or child (a trip within
-            the trip), wait (for the signal), sleep (so many days), try (and live with a no), bug (in the workflow's
-            code), collect (the process's garbage, in the middle of the workflow's code).
+        kind: book (a command), phone (a call of the agency), look (a local call of it), together (side by side), sub or
+            child (a trip within the trip), wait (for the signal), sleep (so many days), try (and live with a no), bug
+            (in the workflow's code), collect (the process's garbage, in the middle of the workflow's code).
         name: what is booked, or what the mounted trip is called.
         stops: what it consists of.
         patience: seconds after which a phone call is given up.
         budget: seconds for which its undo is tried before somebody has to see to it.
+        attempt: seconds that one try of its undo may take.
         pivot: no way back after it.
         ask: the agency can be asked what became of a phone call.
         last: it is taken back after everything later.
@@ -186,11 +189,12 @@ class Stop(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["book", "phone", "together", "sub", "child", "wait", "sleep", "try", "bug", "collect"]
+    kind: Literal["book", "phone", "look", "together", "sub", "child", "wait", "sleep", "try", "bug", "collect"]
     name: str = ""
     stops: tuple[Stop, ...] = ()
     patience: float | None = None
     budget: float = 600
+    attempt: float = 30
     pivot: bool = False
     ask: bool = False
     last: bool = False
@@ -223,7 +227,7 @@ def _policy(stop: Stop) -> Policy | None:
 
 def _undo_policy(stop: Stop) -> Policy:
     pause, budget = timedelta(milliseconds=20), timedelta(seconds=stop.budget)
-    return Policy(timedelta(seconds=30), None, first_pause=pause, budget=budget)
+    return Policy(timedelta(seconds=stop.attempt), None, first_pause=pause, budget=budget)
 
 
 @workflow.defn
@@ -251,6 +255,15 @@ class Travel(Process[Itinerary, list[str]]):
     def heard(self) -> list[str]:
         return self._heard
 
+    @workflow.update(name="tell")
+    def tell(self, word: str) -> None:
+        self._heard.append(word)
+
+    @tell.validator
+    def _told_once(self, word: str) -> None:
+        if word in self._heard:
+            raise ValueError(f"{word} was told already")
+
     @workflow.update(name="turn_back")
     def turn_back(self, why: str) -> None:
         self.saga.cancel(why)
@@ -276,6 +289,11 @@ class Travel(Process[Itinerary, list[str]]):
                 ordered: Call[str] = Call(Agency.order, ticket, _policy(stop), ask)
                 cancel: Call[None] = Call(Agency.cancel, ticket, _undo_policy(stop))
                 await saga.do(f"phone {stop.name}", ordered, undo=cancel, undo_last=stop.last, pivot=stop.pivot)
+            case "look":
+                seat = object() if stop.name in BUGS else Ticket(what=stop.name)
+                BUGS.discard(stop.name)
+                look: Call[str | None] = Call(Agency.look_up, seat, local=True)
+                self._heard.append(str(await saga.do(f"look up {stop.name}", look, pivot=stop.pivot)))
             case "together":
                 going: list[Awaitable[None]] = [self._go(saga, trip_id, inner) for inner in stop.stops]
                 await saga.all(*going)

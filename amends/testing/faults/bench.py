@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client as TemporalClient
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import TimeSkipper
 from temporalio.worker import Replayer
 
@@ -19,8 +18,10 @@ from amends.client import Client
 from amends.compensation import Compensation
 from amends.connect import connect
 from amends.database import open_pool
+from amends.encryption import converter
 from amends.handler import CommandHandler
 from amends.reader import Reader
+from amends.runner import RUNNER
 from amends.settings import Settings
 from amends.sources import Sources
 from amends.store import EventStore
@@ -33,7 +34,7 @@ from amends.testing.faults.repeating import RepeatUndos
 from amends.testing.faults.scenario import ACTOR, Ended, Scenario, World
 from amends.testing.faults.table import FaultTable
 from amends.testing.faults.trial import Trial
-from amends.worker import RUNNER, open_worker
+from amends.worker import open_worker
 
 __all__ = ["Bench", "working"]
 
@@ -227,7 +228,7 @@ class Bench:
 
     async def _check(self, trial: Trial, ended: Ended[Any], plan: Plan) -> None:
         workflows = [*self.app.workflows, Compensation]
-        replayer = Replayer(workflows=workflows, workflow_runner=RUNNER, data_converter=pydantic_data_converter)
+        replayer = Replayer(workflows=workflows, workflow_runner=RUNNER, data_converter=converter(self.settings))
         await check_end(trial, ended, plan, replayer)
         await trial.scenario.check(ended)
         if not ended.completed:

@@ -99,6 +99,11 @@ async def _all_held(victim: Process, trials: Sequence[Trial]) -> set[str]:
     watching = [asyncio.create_task(each) for each in (said(), *map(over, trials))]
     try:
         await until("every saga comes to its point", none_missing, READY_SECONDS)
+    except AssertionError as error:
+        for trial in trials:
+            if trial.saga_id in missing:
+                error.add_note(await trial.story())
+        raise
     finally:
         for each in watching:
             each.cancel()

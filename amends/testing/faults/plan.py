@@ -37,7 +37,7 @@ class Limits:
 TIMES_OUT = Limits(longest=timedelta(seconds=0.5))
 """Of a step that hangs: while it does, no time can be skipped."""
 
-DIES = Limits(silence=timedelta(seconds=3), task=timedelta(seconds=3))
+DIES = Limits(silence=timedelta(seconds=3), task=timedelta(seconds=5))
 """Of every step whose worker is going to die."""
 
 
@@ -78,7 +78,8 @@ class Plan:
 
     def saw(self, point: Point, argument: object, context: Context) -> None:
         """Write down that something was done at a point, what kind of thing it was, and by what it was undone."""
-        kind: Literal["command", "call"] = "command" if isinstance(argument, Command) else "call"
+        ours = isinstance(argument, Command) or activity.info().is_local  # what only reads is as near as a command
+        kind: Literal["command", "call"] = "command" if ours else "call"
         undo = activity.info().activity_type if point.undo else None
         self.steps.setdefault(point, Step(point.where, kind, context.pivot, undo))
 

@@ -97,6 +97,7 @@ class Scenario(Generic[Request]):
         workflow_id: of the saga with this key.
         cancel: how the application cancels a saga, given its request; raises when it is too late. None where it can't.
         attributes: search attributes of the saga with this request, as keywords.
+        reaction: an event starts it in life; ended before its first step, it is begun anew and cancelled.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Scenario(Generic[Request]):
     workflow_id: Callable[[str], str] = str
     cancel: Callable[[World, Request], Awaitable[None]] | None = None
     attributes: Callable[[Request], Mapping[str, str]] = field(default=lambda request: {})
+    reaction: bool = False
 
     @property
     def faults(self) -> tuple[Fault, ...]:

@@ -20,7 +20,7 @@ from amends.client import shown
 from amends.compensation import compensation_id
 from amends.errors import Refused
 from amends.repair import Retry
-from amends.sweep import start_sweep
+from amends.sweep import brought_to_their_end, start_sweep
 from amends.testing.faults.fault import Fault
 from amends.testing.faults.injecting import Injector
 from amends.testing.faults.injections import arm
@@ -94,7 +94,7 @@ class Trial:
             id=self.saga_id,
             task_queue=self._queue,
             task_timeout=task_timeout,
-            memo={MEMO: SagaMemo(actor=ACTOR, mount=mount)},
+            memo={MEMO: SagaMemo(actor=ACTOR, mount=mount, causation=self.key if self.scenario.reaction else None)},
             search_attributes=shown(self.scenario.attributes(self.request)),
             static_summary=self.scenario.name,
         )
@@ -157,16 +157,17 @@ class Trial:
             return await _exists(self.compensation)
 
         async def settled() -> bool:
-            """Whether a worker that did not know yet has brought it to its end."""
-            assert ended.close_time is not None
-            return (await self.log())[2] >= ended.close_time
+            """Whether a worker that did not know yet has brought it to its end, or another run goes on."""
+            async with self.world.pool.connection() as connection:
+                known = await brought_to_their_end(connection, [ended])
+            return bool(known) or (await self.handle.describe()).run_id != ended.run_id
 
         async def found() -> bool:
             return await settled() or await swept()
 
         await until(f"the sweep finds {self.saga_id}", found)
         if not await _exists(self.compensation):
-            return ended
+            return (await _ended(self.handle))[1]
         outcome, last = await _ended(self.compensation)
         return (await _ended(self.handle))[1] if outcome == "resumed" else last
 
