@@ -6,7 +6,10 @@ PEERS := .venv/.peers
 ARGS ?=
 ONLY ?=
 
-.PHONY: install demo up test chaos check bench clean
+# Much is started as a process of its own: what has been compiled once is kept.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: install demo up test again chaos check bench clean
 
 install: $(READY)
 
@@ -25,6 +28,10 @@ up: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# What has just failed, once more and one at a time: what was only slow beside others passes.
+again: $(READY)
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 $(ARGS)
 
 chaos: $(READY)
 	$(BIN)/python -m chaos $(ARGS)

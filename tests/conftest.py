@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -23,6 +24,8 @@ from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
 from amends.worker import open_worker, start_followers
 from app import app as shop_app
+
+hypothesis.settings.register_profile("thorough", max_examples=1000)  # pytest --hypothesis-profile thorough
 
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 """Facts of a test need not survive the machine."""

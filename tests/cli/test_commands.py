@@ -56,6 +56,10 @@ def wait_until_up(process: subprocess.Popen[str], env: dict[str, str], seconds: 
     raise AssertionError("amends up did not come up")
 
 
+def joined_worker(env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen([*AMENDS, "worker", "--join"], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+
+
 def amends(*arguments: str, env: dict[str, str], seconds: float = 110) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*AMENDS, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=seconds, check=False
@@ -65,7 +69,8 @@ def amends(*arguments: str, env: dict[str, str], seconds: float = 110) -> subpro
 async def test_up_starts_everything_says_where_refuses_a_second_and_leaves_nothing(
     up: subprocess.Popen[str], env: dict[str, str]
 ) -> None:
-    # given
+    # given: and one more worker, which waits until all is there
+    joining = joined_worker(env)
     where = wait_until_up(up, env)
     children = psutil.Process(up.pid).children(recursive=True)
     assert {"postgres", "temporal"} <= {child.name() for child in children}
@@ -77,6 +82,8 @@ async def test_up_starts_everything_says_where_refuses_a_second_and_leaves_nothi
     assert second.returncode == 2
     assert str(up.pid) in second.stderr
     assert "AMENDS_HOME" in second.stderr
+    assert joining.stderr is not None
+    assert "worker_started" in joining.stderr.readline()
 
     # when: Ctrl-C
     up.send_signal(signal.SIGINT)
@@ -87,6 +94,10 @@ async def test_up_starts_everything_says_where_refuses_a_second_and_leaves_nothi
     assert str(where.web_ui) in said
     assert where.database_url in said
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+
+    # and: whoever has joined goes too
+    assert "worker_draining" in joining.communicate(timeout=60)[1]
+    assert joining.returncode == 0
 
 
 @pytest.mark.timeout(240)

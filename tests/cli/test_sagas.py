@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from amends.settings import Settings
+from tests.cli.typing_in import amends
 from tests.sagas.conftest import trips
 from tests.sagas.given import Handle, saga_status, until
 from tests.sagas.travels import WAIT, Trips, book, undone
@@ -63,9 +65,9 @@ def line(settings: Settings) -> Line:
     return Line(settings)
 
 
-async def parked(trips: Trips) -> Handle:
-    """A saga that waits for a person."""
-    handle = await trips.start(book("hotel"), book("stuck car"), book("full cruise"))
+async def parked(trips: Trips, what: str = "car") -> Handle:
+    """A saga that waits for a person, because of a stop."""
+    handle = await trips.start(book("hotel"), book(f"stuck {what}"), book("full cruise"))
 
     async def waits() -> bool:
         return bool((await handle.query("saga"))["parked"])
@@ -89,6 +91,31 @@ async def test_given_a_parked_saga_when_listed_shown_and_skipped_then_it_ends(tr
     assert "What is booked stays booked" in said
     await line.done("skip", handle.id, *WHO)
     await undone(handle)
+
+
+async def test_given_titles_in_brackets_and_colons_when_shown_listed_or_traced_then_they_read_as_they_were_written(
+    trips: Trips, settings: Settings
+) -> None:
+    title = "stuck [/car] [red] :car:"
+    handle = await parked(trips, title.removeprefix("stuck "))
+    for command in (("saga", "show", handle.id), ("trace", handle.id)):
+        shown = await amends(*command, settings=settings)
+        assert shown.exit_code == 0, repr(shown.exception)
+        assert f"book {title}" in shown.stdout
+    listed = await amends("saga", "list", settings=settings)
+    assert listed.exit_code == 0, repr(listed.exception)
+    refused = await amends("saga", "show", "[/nobody]", settings=settings)
+    assert "UnknownSaga" in refused.stderr
+    assert "[/nobody]" in refused.stderr
+
+
+def test_given_the_command_line_then_none_of_its_consoles_takes_what_it_shows_for_markup() -> None:
+    from_elsewhere = [
+        file.name
+        for file in (ROOT / "amends" / "cli").glob("*.py")
+        if file.name != "people.py" and re.search(r"\bConsole\(|from_markup", file.read_text())
+    ]
+    assert from_elsewhere == []
 
 
 async def test_given_a_parked_saga_when_retried_with_other_input_then_it_ends(trips: Trips, line: Line) -> None:

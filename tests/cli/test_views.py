@@ -16,7 +16,7 @@ import pytest
 from amends.settings import Settings
 from domain.customer import CustomerRegistered
 from tests.conftest import RunWorker
-from tests.engine.readside_shop import append, connect, fetch, until
+from tests.engine.readside_shop import append, connect, fetch, install, order_list, until
 
 ROOT = Path(__file__).parents[2]
 WHO = ("--actor", "Grace", "--reason", "to see")
@@ -133,6 +133,24 @@ async def test_given_no_worker_when_asked_then_not_healthy_and_pause_and_resume_
     assert (found["state"], found["problem"]) == ("paused", "paused by Grace: to see")
     await line.type("resume", "customers", *WHO)
     assert "NothingToDo" in (await line.type("resume", "customers", *WHO, code=1)).stderr
+
+
+async def test_given_a_read_model_that_the_shop_no_longer_has_when_asked_then_named_until_it_is_dropped(
+    line: Line,
+) -> None:
+    await asyncio.to_thread(install, line.url, order_list())
+    advice = "`amends views drop-old readside_orders` drops it"
+    [found] = json.loads((await line.type("status", "readside_orders", "--json", code=1)).stdout)
+    assert found["problem"].endswith(advice)
+    assert advice in (await line.type("list")).stdout
+    # when
+    dropped = await line.type("drop-old", "readside_orders", *WHO)
+    # then
+    assert "All of readside_orders is dropped" in dropped.stderr
+    assert await fetch(line.url, "select to_regclass('views.readside_order')") == [(None,)]
+    assert "NothingToDo" in (await line.type("drop-old", "readside_orders", *WHO, code=1)).stderr
+    # but: what it has stays, whatever else is kept of it
+    assert "NothingToDo" in (await line.type("drop-old", "customers", *WHO, code=1)).stderr
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def test_it_is_discontinued_once() -> None:
 
 def test_its_price_stays_once_discontinued() -> None:
     given(Product, added, discontinued).when(raise_price).then_refused(ProductIsDiscontinued, sku="tea")
+    given(Product, added, discontinued).when(ChangePrice(sku="tea", price=CHEAP)).then_nothing()
 
 
 @pytest.mark.parametrize("command", [raise_price, discontinue])

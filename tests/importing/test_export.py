@@ -16,9 +16,11 @@ from pydantic import SecretStr
 
 from amends.database import conninfo, open_pool
 from amends.embedded import EmbeddedTemporal
+from amends.errors import InvalidInput
 from amends.exporting import DERIVED, TABLES
 from amends.feed import Feed
 from amends.handler import CommandHandler
+from amends.reader import Reader
 from amends.records import START
 from amends.settings import Settings
 from amends.store import EventStore
@@ -26,6 +28,7 @@ from app import app
 from client import TooLate
 from domain.stock import ReceiveStock, StockItem, StockReceived
 from domain.values import Line
+from read_models.order_changes import changes
 from tests.cli.typing_in import amends
 from tests.engine.readside_shop import append, connect
 from tests.importing.legacy import customer, order, projected, rows, write
@@ -164,6 +167,31 @@ async def test_views_are_the_same_byte_by_byte_and_the_feed_has_the_same_order(
         ("leasing", *last[-1]),
         ("replenishing", 0, 0),
     ]
+
+
+async def test_a_watcher_s_cursor_goes_on_where_it_was_made_and_is_refused_where_the_log_was_restored(
+    exported: Exported, here: Settings, database_url: str
+) -> None:
+    # given: somebody has watched an order until its last change
+    [(order_id,)] = await rows(exported.url, "select order_id from views.order_history where status = 'refunded'")
+    async with Reader(exported.url, 1) as reader:
+        seen = await reader.changes(changes, order_id, START, 20)
+        cursors = [change.cursor for change in seen]
+        assert len(set(cursors)) == len(seen) > 3
+        for number in (0, 2):
+            after = await reader.resume(cursors[number])
+            assert await reader.changes(changes, order_id, after, 20) == seen[number + 1 :]
+    # when: the log is restored, in the same cluster
+    assert (await amends("restore", str(exported.file), settings=here)).exit_code == 0
+    await projected(database_url)
+    async with Reader(database_url, 1) as reader:
+        # then
+        for cursor in cursors:
+            with pytest.raises(InvalidInput, match=r"after: .* is a place in another log"):
+                await reader.resume(cursor)
+        again = await reader.changes(changes, order_id, START, 20)
+        assert [each.event for each in again] == [each.event for each in seen]
+        assert await reader.resume(again[0].cursor) == again[0].position
 
 
 async def test_work_goes_on_after_it_and_what_was_done_is_not_done_again(

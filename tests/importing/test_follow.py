@@ -318,7 +318,6 @@ async def test_a_time_before_all_times_is_told_and_the_rest_is_taken_over(
 @pytest.mark.parametrize(
     ("prepare", "mapping", "told"),
     [
-        ("insert into clients values (1, 'A', 'a@example.org', null)", CLIENTS, "1 rows of clients have no changed"),
         ("select 1", CLIENTS.replace('"full_name"', '"nick"'), 'column clients.nick does not exist'),
         ("select 1", CLIENTS.replace('table = "clients"', 'table = "nobody"'), 'relation "nobody" does not exist'),
         ("insert into clients values (1, 'A', 'a@b.org')", CLIENTS.replace('"changed"', '"mail"'), "neither a whole"),

@@ -13,10 +13,8 @@ from amends import InvalidInput, Position
 from amends.database import Role, conninfo
 from amends.handler import SNAPSHOT_EVENTS, CommandHandler
 from amends.store import EventStore
-from domain.stock import CommitStock, ReceiveStock, ReserveStock, StockItem, StockReceived, StockReserved
 from tests.kernel.kernel_shop import (
     Add,
-    Added,
     Counter,
     DropName,
     TakeNames,
@@ -27,7 +25,6 @@ from tests.kernel.kernel_shop import (
     rows,
     traced_pool,
     unique,
-    value,
 )
 
 # One append
@@ -125,46 +122,6 @@ async def test_every_event_says_where_it_comes_from(database_url: str) -> None:
     assert command == expected
 
 
-# Conflicts
-
-
-async def test_given_a_stale_state_when_appended_then_the_missing_events_come_back_and_only_those(
-    database_url: str,
-) -> None:
-    async with processes(database_url, 2) as [ours, theirs]:
-        # given: 100 events that both know, and 3 that only they know
-        counter = unique()
-        await ours.handle(Add(counter_id=counter, times=100), context())
-        await theirs.handle(Add(counter_id=counter, amount=7, times=3), context())
-        # when
-        done = await ours._store.append(
-            f"kernel-{counter}",
-            100,
-            Add(counter_id=counter),
-            about := context(),
-            decision=[Added(counter_id=counter, amount=1)],
-            started_at=await value(database_url, "select clock_timestamp()"),
-        )
-    # then
-    assert (done.status, done.version) == ("conflict", 103)
-    assert done.since == [Added(counter_id=counter, amount=7)] * 3
-    assert await rows(database_url, "select 1 from amends.commands where command_id = %s", about.command_id) == []
-
-
-async def test_given_a_stale_state_when_handled_then_it_is_decided_again_on_the_delta_alone(database_url: str) -> None:
-    async with traced_pool(database_url) as (pool, wire), processes(database_url, 1) as [theirs]:
-        # given
-        ours, counter = CommandHandler(EventStore(pool), [Counter]), unique()
-        await ours.handle(Add(counter_id=counter, times=150), context())
-        await theirs.handle(Add(counter_id=counter, amount=7), context())
-        # when
-        [traffic] = await wire.during([ours.handle(Add(counter_id=counter), context())])
-        # then: the attempt that failed brought the delta, so nothing is loaded
-        assert traffic.round_trips == 2
-        state, version = await ours.state(Counter, counter)
-        assert (state.total, state.events_seen, version) == (158, 152, 152)
-
-
 # Transactions
 
 
@@ -212,52 +169,6 @@ async def test_given_a_transaction_that_raises_after_the_append_then_nothing_is_
 async def contents(url: str) -> dict[str, list[Any]]:
     tables = ["streams", "events", "commands", "claims", "snapshots"]
     return {table: await rows(url, f"select to_jsonb(t) from amends.{table} t order by 1") for table in tables}
-
-
-# Snapshots
-
-
-async def test_given_a_long_stream_when_loaded_then_from_its_snapshot_on_and_the_state_is_the_same(
-    database_url: str,
-) -> None:
-    async with processes(database_url, 1) as [handler]:
-        # given
-        counter = unique()
-        for _ in range(5):
-            await handler.handle(Add(counter_id=counter, times=SNAPSHOT_EVENTS // 4), context())
-        await handler.handle(TakeNames(counter_id=counter, names=("n" + unique(),)), context())
-        total = SNAPSHOT_EVENTS // 4 * 5 + 1
-        # when
-        store = handler._store
-        loaded = await store.load(f"kernel-{counter}", Counter.snapshot_version)
-        everything = await store.load(f"kernel-{counter}", snapshot_schema=99)
-    # then
-    assert loaded.version == everything.version == total
-    assert loaded.snapshot_version >= SNAPSHOT_EVENTS
-    assert len(loaded.events) == total - loaded.snapshot_version < total
-    assert (everything.state, len(everything.events)) == (None, total)
-    from_snapshot = Counter.model_validate(loaded.state).replay(loaded.events)
-    assert from_snapshot == Counter().replay(everything.events)
-
-
-async def test_given_a_snapshot_of_other_code_when_loaded_then_it_is_ignored_and_replaced(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counter = unique()
-    async with processes(database_url, 1) as [handler]:
-        await handler.handle(Add(counter_id=counter, times=SNAPSHOT_EVENTS), context())
-        # given: the state's fields change their meaning, and the old snapshot would lie
-        async with acting_as(database_url, "owner") as owner:
-            await owner.execute(b"""update amends.snapshots set state = '{"total": -1}'""")
-    monkeypatch.setattr(Counter, "snapshot_version", 2)
-    # when
-    async with processes(database_url, 1) as [newer]:
-        state, version = await newer.state(Counter, counter)
-        # then
-        assert (state.total, version) == (SNAPSHOT_EVENTS, SNAPSHOT_EVENTS)
-        await newer.handle(Add(counter_id=counter), context())
-    found = await rows(database_url, "select schema_version, version, state ->> 'total' from amends.snapshots")
-    assert found == [(2, SNAPSHOT_EVENTS + 1, str(SNAPSHOT_EVENTS + 1))]
 
 
 # What has happened stays
@@ -358,7 +269,7 @@ PROJECTIONISTS = {
 @pytest.mark.parametrize(
     ("role", "schemas", "calls", "creates"),
     [
-        ("writer", {"amends", "views"}, {"append", "append_many", "fence"}, set[str]()),
+        ("writer", {"amends", "views"}, {"append", "append_many", "fence", "turn_back"}, set[str]()),
         ("projector", {"amends", "read_models", "views"}, PROJECTIONISTS, set[str]()),
         ("reader", {"views"}, {"oldest_writer"}, set[str]()),
     ],
@@ -407,86 +318,6 @@ async def test_a_session_acts_as_its_role_with_limits_from_the_first_statement_o
             b" current_setting('lock_timeout'), current_setting('application_name')"
         )
         assert await cursor.fetchone() == ("amends_writer", "30s", "20s", "amends-writer")
-
-
-# Cost
-
-
-async def test_given_ten_thousand_open_reservations_when_more_come_then_a_command_costs_what_it_cost_at_first(
-    database_url: str,
-) -> None:
-    sku, opened, sample = unique("sku"), 10_000, 20
-
-    def reserve(number: int) -> ReserveStock:
-        return ReserveStock(sku=sku, reservation_id=f"later-{number:05}", quantity=1)
-
-    async with traced_pool(database_url) as (pool, wire):
-        handler = CommandHandler(EventStore(pool), [StockItem])
-        await handler.handle(ReceiveStock(sku=sku, quantity=1_000_000), context(f"{0:036}"))
-        numbers = iter(range(1, 10_000))
-
-        async def cost(first: int) -> list[tuple[int, int]]:
-            calls = []
-            for number in range(first, first + sample):
-                calls.append(handler.handle(reserve(number), context(f"{next(numbers):036}")))
-                calls.append(
-                    handler.handle(
-                        CommitStock(sku=sku, reservation_id=f"later-{number:05}"), context(f"{next(numbers):036}")
-                    )
-                )
-            return [(traffic.round_trips, traffic.sent) for traffic in await wire.during(calls)]
-
-        # given: costs on an empty shelf, and then a full one
-        at_first = await cost(10_000)
-        version = (await handler.state(StockItem, sku))[1]
-        await handler._store.append(
-            f"stock-{sku}",
-            version,
-            reserve(0),
-            context(),
-            decision=[StockReserved(sku=sku, reservation_id=f"open-{n:05}", quantity=1) for n in range(opened)],
-            started_at=await value(database_url, "select clock_timestamp()"),
-        )
-        assert len((await handler.state(StockItem, sku))[0].open) == opened
-        # a snapshot of the full shelf is due once; that is what the events since have saved up for
-        await handler.handle(ReceiveStock(sku=sku, quantity=1), context())
-        # when
-        at_last = await cost(20_000)
-        state, _ = await handler.state(StockItem, sku)
-
-    # then
-    assert len(state.open) == opened
-    assert {trips for trips, _ in at_first + at_last} == {1}
-    grown = sum(sent for _, sent in at_last) - sum(sent for _, sent in at_first)
-    assert abs(grown) <= 8 * len(at_last), "bytes for a command grow with the open reservations"
-
-
-async def test_given_a_growing_state_then_its_snapshots_cost_each_event_a_bounded_number_of_bytes(
-    database_url: str,
-) -> None:
-    sku, batches, size = unique("sku"), 40, 250
-    async with traced_pool(database_url) as (pool, wire):
-        handler = CommandHandler(EventStore(pool), [StockItem])
-        version, sent, plain = 0, 0, 0
-        # given: 10,000 reservations that stay open, written as batches of events
-        for batch in range(batches):
-            numbers = range(batch * size, (batch + 1) * size)
-            events = [StockReserved(sku=sku, reservation_id=f"open-{n:05}", quantity=1) for n in numbers]
-            await handler._store.append(
-                f"stock-{sku}",
-                version,
-                ReceiveStock(sku=sku, quantity=1),
-                context(),
-                decision=[StockReceived(sku=sku, quantity=1), *events],
-                started_at=await value(database_url, "select clock_timestamp()"),
-            )
-            # when: a command after each batch, which writes the snapshot when one is due
-            [traffic] = await wire.during([handler.handle(ReceiveStock(sku=sku, quantity=1), context())])
-            version = (await handler.state(StockItem, sku))[1]
-            sent, plain = sent + traffic.sent, plain + 1
-    # then: the snapshots of all these states together, shared among the events
-    assert version == batches * (size + 2)
-    assert sent / version < 200
 
 
 # What migrations do
