@@ -16,7 +16,7 @@ from temporalio.client import RPCError, WorkflowUpdateRPCTimeoutOrCancelledError
 from activities.sandbox_gateway import SandboxGateway
 from amends import Refused
 from amends.database import open_pool
-from amends.errors import NoAnswer, SagaError, ServerFailed, Stale
+from amends.errors import NoAnswer, SagaError, ServerFailed, Stale, Unavailable
 from chaos.client_book import ClientBook, OrderEntry, PriceEntry, RefundEntry, RestockEntry
 from chaos.meddling import meddle, terminate
 from chaos.orders import Errand, OrderPlan, Return, first_commands
@@ -38,6 +38,7 @@ PATIENCE = 30.0
 """Seconds that a client waits for one answer that has no limit of its own, before it asks again."""
 
 AWAY = (
+    Unavailable,
     RPCError,
     WorkflowUpdateRPCTimeoutOrCancelledError,  # what an update makes of our patience's end
     NoAnswer,

@@ -38,8 +38,9 @@ REASONS: Mapping[Meddling, frozenset[str]] = {
     Meddling.TERMINATE_PAYMENT: frozenset({"failed"}),
     Meddling.TERMINATE_TWICE: frozenset({"terminated"}),
     Meddling.CANCEL: frozenset({"cancelled_by_operator"}),
-    # the run before may have started its payment, which the next one neither takes over nor starts again: it turns back
-    Meddling.RESET: frozenset({"failed"}),
+    # The run before may have started its payment, which the next one neither takes over nor starts again, so it turns
+    # back; or it had turned back itself, which the next one learns from its log, if not why.
+    Meddling.RESET: frozenset({"failed", "EndedFromOutside"}),
 }
 """Why an order may end otherwise than completed after that."""
 

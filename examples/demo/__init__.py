@@ -68,11 +68,12 @@ async def _run(settings: Settings, where: Running, orders: int, console: Console
     reach = {"database_url": SecretStr(where.database_url), "temporal_address": where.temporal_address}
     async with await Shop.connect(settings.model_copy(update=reach), actor="demo") as shop:
         with console.status("Filling the catalogue and the shelves …"):
-            await set_up(shop, run)
+            plans = make_plans(run, orders)
+            await set_up(shop, run, plans)
             before = await shop.query(inventory_levels.levels())
         with _progress(console) as progress:
             start = perf_counter()
-            results = await place_all(shop, make_plans(run, orders), progress)
+            results = await place_all(shop, plans, progress)
             seconds = perf_counter() - start
         with console.status("Checking the books …"):
             books = await read_books(shop, where.database_url)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from amends import Command, Money
 from domain.customer import RegisterCustomer
 from domain.product import AddProduct
 from domain.stock import ReceiveStock
 
-__all__ = ["CUSTOMERS", "PRODUCTS", "STOCK", "commands"]
+__all__ = ["CUSTOMERS", "PRODUCTS", "STOCK", "commands", "customer_of"]
 
 PRODUCTS = {
     "TEA-ASSAM": ("Assam, second flush, 250 g", 1290, "EUR"),
@@ -46,16 +46,27 @@ CUSTOMERS = 25
 """Customers of a run."""
 
 
-def commands(run: str) -> Iterator[tuple[str, Command]]:
+def customer_of(run: str, number: int) -> str:
+    """The id of a run's customer."""
+    return f"{run}-c{number:02d}"
+
+
+def commands(run: str, skus: Container[str], customers: Container[str]) -> Iterator[tuple[str, Command]]:
     """What sets the shop up for a run, each with its request id; products are there after the first run.
 
     Args:
         run: names the run.
+        skus: products that are needed.
+        customers: ids of customers that are needed.
     """
     for sku, (name, price, currency) in PRODUCTS.items():
+        if sku not in skus:
+            continue
         yield f"demo-add-{sku}", AddProduct(sku=sku, name=name, price=Money(amount=price, currency=currency))
         yield f"{run}-stock-{sku}", ReceiveStock(sku=sku, quantity=STOCK)
     for number in range(CUSTOMERS):
-        customer = f"{run}-c{number:02d}"
+        customer = customer_of(run, number)
+        if customer not in customers:
+            continue
         register = RegisterCustomer(customer_id=customer, name=f"Customer {number}", email=f"{customer}@example.org")
         yield f"{customer}-register", register

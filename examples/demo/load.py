@@ -12,14 +12,12 @@ from time import perf_counter
 from typing import TypeVar
 
 from rich.progress import Progress
-from sqlalchemy.exc import DBAPIError
-from temporalio.client import RPCError
 
 from activities.sandbox_gateway import TestCard
-from amends.errors import NoAnswer, ServerFailed, Stale
+from amends.errors import NoAnswer, ServerFailed, Stale, Unavailable
 from client import PlacedOrder, Shop, TooLate
 from domain.values import Line
-from examples.demo.catalogue import CUSTOMERS, PRODUCTS, commands
+from examples.demo.catalogue import CUSTOMERS, PRODUCTS, commands, customer_of
 from workflows.payment import PaymentMethod
 from workflows.place_order import OrderOutcome
 
@@ -81,13 +79,14 @@ def _plan(run: str, number: int, dice: random.Random) -> Plan:
             payment, cancel = PaymentMethod(kind="transfer", token=TestCard.TRANSFER), True
         case 15 | 19:
             payment = PaymentMethod(kind="transfer", token=TestCard.TRANSFER)
-    customer = f"{run}-c{dice.randrange(CUSTOMERS):02d}"
+    customer = customer_of(run, dice.randrange(CUSTOMERS))
     return Plan(f"{run}-{number:05d}", customer, tuple(lines), payment, cancel)
 
 
-async def set_up(shop: Shop, run: str) -> None:
-    """Fill the catalogue and the shelves, and register the customers."""
-    await _at_once([partial(shop.execute, command, request_id=rid) for rid, command in commands(run)])
+async def set_up(shop: Shop, run: str, plans: Sequence[Plan]) -> None:
+    """Fill the catalogue and the shelves, and register the customers, as far as the orders need them."""
+    wanted = commands(run, {line.sku for plan in plans for line in plan.lines}, {plan.customer_id for plan in plans})
+    await _at_once([partial(shop.execute, command, request_id=rid) for rid, command in wanted])
 
 
 async def place_all(shop: Shop, plans: Sequence[Plan], progress: Progress) -> list[Result]:
@@ -131,7 +130,7 @@ async def _insist(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except (RPCError, NoAnswer, Stale, DBAPIError, OSError) as error:
+        except (Unavailable, NoAnswer, Stale, OSError) as error:
             if perf_counter() > until:
                 raise ServerFailed(f"A server has been away for {PATIENCE:.0f} s: {error}") from error
             await asyncio.sleep(0.5)
