@@ -14,7 +14,7 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin amends
 COPY --from=build /venv /venv
 WORKDIR /app
-COPY app.py worker.py client.py ./
+COPY app.py cli.py worker.py client.py ./
 COPY activities activities/
 COPY domain domain/
 COPY examples examples/

@@ -11,6 +11,7 @@ from activities.provider_payments import ProviderPayments
 from activities.sandbox_gateway import SandboxGateway
 from activities.sandbox_supplier import SandboxSupplier
 from amends.app import App, Resources
+from cli import forget
 from domain.customer import Customer
 from domain.imports import RECORDS
 from domain.order import Order
@@ -20,6 +21,7 @@ from domain.replenishment import Replenishment
 from domain.stock import StockItem
 from examples.demo import demo
 from read_models.contents import PROJECTIONS, VIEWS
+from workflows.forget_customer import Forget
 from workflows.inventory_reservation import InventoryReservation
 from workflows.lease import ReservationLease
 from workflows.payment import Payment as TakePayment
@@ -47,7 +49,7 @@ def install(connection: Connection) -> None:
 
 app = App(
     aggregates=[Product, StockItem, Replenishment, Customer, Order, Payment],
-    workflows=[PlaceOrder, RefundOrder, TakePayment, InventoryReservation, ReservationLease, Replenish],
+    workflows=[PlaceOrder, RefundOrder, TakePayment, InventoryReservation, ReservationLease, Replenish, Forget],
     activities=activities,
     projections=PROJECTIONS,
     process_managers=[leasing, replenishing],
@@ -55,5 +57,5 @@ app = App(
     imports=RECORDS,
     search_attributes={"OrderId": "Keyword", "CustomerId": "Keyword"},
     install=install,
-    commands={"demo": demo},
+    commands={"demo": demo, "forget": forget},
 )

@@ -31,10 +31,12 @@ from amends.errors import InvalidInput, NoAnswer, Refused, SagaError, StartupErr
 from amends.messages import Command
 from amends.money import Money
 from amends.records import START, Position, Receipt
+from domain.customer import ForgetCustomer
 from domain.order import UnknownOrder
 from domain.payment import NotifyPayment
 from domain.replenishment import DeliveryDiffers, RecordDelivery, ReplenishmentEnded, UnknownReplenishment
 from domain.values import Line
+from workflows.forget_customer import ErasureCertificate, ErasureRequest, Forget
 from workflows.payment import Payment, PaymentMethod
 from workflows.place_order import OrderOutcome, OrderRequest, PlaceOrder
 from workflows.reactions import workflow_of
@@ -281,6 +283,37 @@ class Shop:
         outcome = await self._end_of(handle, UnknownRefund(refund_id=refund_id))
         self.client.saw(outcome.position)
         return outcome
+
+    async def forget(self, customer_id: str, reason: str, *, actor: str | None = None) -> ErasureCertificate:
+        """Forget a customer for good: orders and revenue stay, who it was can't be read any more, wherever it is kept.
+
+        Told twice, it counts once.
+
+        Args:
+            customer_id: the customer.
+            reason: why, for the record; nothing personal.
+            actor: in whose name.
+
+        Returns:
+            what was done, as `views.erasures` keeps it.
+
+        Raises:
+            UnknownCustomer: there is none.
+            InvalidInput: the id or the reason is none; names the field.
+            NoAnswer: a read model is behind, or no worker has answered; it goes on, ask again.
+        """
+        asked = ForgetCustomer(customer_id=customer_id, reason=reason)
+        certificate = await self.client.run(
+            Forget,
+            ErasureRequest(customer_id=asked.customer_id, reason=asked.reason),
+            id=f"forget-{asked.customer_id}",
+            labels={"customer_id": asked.customer_id},
+            attributes={"CustomerId": asked.customer_id},
+            summary=f"forget {asked.customer_id}",
+            actor=actor,
+        )
+        self.client.saw(certificate.position)
+        return certificate
 
     async def webhook(self, body: bytes, signature: str) -> None:
         """Take a webhook of the payment provider; whoever waits for that payment asks the provider what is new.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from amends import AmendsError, Currency, InvalidInput, Key, Money, Refused
+from amends import AmendsError, Currency, InvalidInput, Key, Money, Personal, Refused
 
 __all__ = [
     "Capture",
@@ -19,8 +19,12 @@ __all__ = [
     "RefundExceedsCharge",
     "RefundResult",
     "RequestRejected",
+    "Token",
     "UnknownCharge",
 ]
+
+Token = Annotated[str, Field(min_length=1, max_length=200)]
+"""A provider's token for a card or account."""
 
 
 class GatewayUnavailable(AmendsError):
@@ -56,7 +60,7 @@ class Charge(_Exchanged):
 
     payment_id: Key
     amount: Money
-    token: str = Field(repr=False, min_length=1, max_length=255)
+    token: Personal[Token] = Field(repr=False)
 
 
 class Capture(_Exchanged):

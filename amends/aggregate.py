@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from amends.errors import DuplicateMessage, Refused, UnknownMessage
 from amends.messages import Command, Event
 
-__all__ = ["Aggregate", "Aggregates", "Claim", "Decision", "Free"]
+__all__ = ["Aggregate", "Aggregates", "Claim", "Decision", "Free", "stream_of"]
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
@@ -92,7 +92,7 @@ class Aggregate(BaseModel, Generic[C, E]):
         for command in cls.commands:
             if key not in command.model_fields:
                 raise TypeError(f"{command.__qualname__} has no field {key!r}, which names the {cls.__qualname__}")
-            command.key_field = key
+            command.key_field, command.stream_category = key, category
 
     def decide(self, command: C) -> Decision:
         """Say what a command leads to in this state, or raise a `Refused` that says why not."""
@@ -122,6 +122,17 @@ class Aggregate(BaseModel, Generic[C, E]):
     def stream(cls, key: str) -> str:
         """The stream of the thing with this key."""
         return f"{cls.category}-{key}"
+
+
+def stream_of(command: Command) -> str:
+    """The stream that a command goes to, for who does not know its aggregate.
+
+    Raises:
+        UnknownMessage: no module that declares an aggregate for it has been imported.
+    """
+    if not command.stream_category:
+        raise UnknownMessage(f"No aggregate handles {command.message_name!r} here; import the module that declares it")
+    return f"{command.stream_category}-{getattr(command, command.key_field)}"
 
 
 class Aggregates:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from psycopg import Error as PgError
 
 from amends.changes import Rows
-from amends.errors import Broken, UnreadableBatch
+from amends.errors import Broken, InvalidInput, MessageError, UnreadableBatch
 from amends.feed import Row
 from amends.projection import Projection
 from amends.records import Position
+from amends.values import MASK, SHORTEST, personal_in
 
 __all__ = ["MOST_KEYS", "Batch", "Letter", "fold", "refuse_if_broken", "sort_out", "told", "too_many"]
 
@@ -112,7 +114,7 @@ def sort_out(
                     continue
                 if row.position in failing:
                     held.add(key)
-                    letters.append(Letter(row, key, failing[row.position]))
+                    letters.append(Letter(row, key, _discreet(failing[row.position], row)))
                     continue
             try:
                 _apply(projection, row, rows)
@@ -121,7 +123,7 @@ def sort_out(
                 failing[row.position] = told(error)
                 key = projection.key_of(row)
                 held.add(key)
-                letters.append(Letter(row, key, failing[row.position]))
+                letters.append(Letter(row, key, _discreet(failing[row.position], row)))
         if len(failing) == known:  # else again, without the changes that a failing handler has made half
             return Batch(rows, letters, fine, skipped)
 
@@ -175,3 +177,15 @@ def _apply(projection: Projection, row: Row, rows: Rows) -> None:
     fact = row.recorded()
     rows.at.position = fact.position
     projection.handlers[row.name](fact.event, fact, rows)
+
+
+def _discreet(problem: str, row: Row) -> str:
+    """What went wrong, without personal data: it is kept for longer than they may be."""
+    try:
+        personal = [part for part in personal_in(row.recorded().event) if isinstance(part, str)]
+    except (MessageError, InvalidInput):
+        return problem
+    for text in filter(None, personal):
+        whole = "" if len(text) >= SHORTEST else r"\b"
+        problem = re.sub(f"{whole}{re.escape(text)}{whole}", MASK, problem, flags=re.IGNORECASE)
+    return problem

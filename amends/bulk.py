@@ -12,10 +12,13 @@ from pydantic_core import to_json
 
 from amends.aggregate import Aggregate, Aggregates, Decision
 from amends.database import Connection
-from amends.errors import CommandIdReused, Refused
+from amends.errors import CommandIdReused, Forgotten, Refused
 from amends.messages import Command, Event
+from amends.personal_keys import clear_texts, keys_for
 from amends.records import START, Context, Position
+from amends.sealing import Keys, has_personal
 from amends.store import append_request, refusal_of_claim
+from amends.values import carries_personal
 
 __all__ = ["Answer", "BulkHandler", "Wanted"]
 
@@ -25,9 +28,9 @@ kept as (
     select w.stream, s.version, s.state from wanted w
     join amends.snapshots s on s.stream = w.stream and s.schema_version = w.schema_version
 )
-select stream, version, null as name, null as schema_version, state as data from kept
+select stream, version, null as name, null as schema_version, state::text as data from kept
 union all
-select e.stream, e.version, e.name, e.schema_version, e.data
+select e.stream, e.version, e.name, e.schema_version, e.data::text
 from wanted w left join kept k on k.stream = w.stream
 join amends.events e on e.stream = w.stream and e.version > coalesce(k.version, 0)
 order by stream, version, name nulls first
@@ -105,6 +108,7 @@ class BulkHandler:
         if not any(wanted):
             return [[] for _ in wanted]
         states = await self._load(connection, (each.command for group in wanted for each in group))
+        keys = await self._keys(connection, (each.command for group in wanted for each in group))
         known = await self._known(connection, [each.context.command_id for group in wanted for each in group])
         answers: list[list[Answer]] = [[] for _ in wanted]
         requests: list[dict[str, Any]] = []
@@ -129,8 +133,14 @@ class BulkHandler:
                 if not decision:
                     continue
                 expected, events = current.version, [item for item in decision if isinstance(item, Event)]
+                key = keys.get(stream)
+                if key is None and any(map(has_personal, decision)):
+                    answers[number][-1] = Answer("refused", Forgotten(subject=stream))
+                    break
                 requests.append(
-                    append_request(stream, expected, each.command, each.context, decision, started_at=started_at)
+                    append_request(
+                        stream, expected, each.command, each.context, decision, key=key, started_at=started_at
+                    )
                 )
                 sent.append((number, len(answers[number]) - 1, each, decision))
                 current.state, current.version = current.state.replay(events), expected + len(events)
@@ -155,6 +165,15 @@ class BulkHandler:
             case _:
                 return Answer("again")
 
+    async def _keys(self, connection: Connection, commands: Iterable[Command]) -> Keys:
+        """What seals the personal data of those streams that may have some."""
+        streams = set()
+        for command in commands:
+            aggregate = self._aggregates.of(command)
+            if any(map(carries_personal, aggregate.events)):
+                streams.add(aggregate.stream_of(command))
+        return await keys_for(connection, streams) if streams else {}
+
     @staticmethod
     async def _known(connection: Connection, ids: list[str]) -> dict[str, tuple[str, str]]:
         """Name and stream of those commands that the log has already, by their ids."""
@@ -176,12 +195,14 @@ class BulkHandler:
     async def _read(connection: Connection, states: dict[str, _State], schemas: dict[str, int]) -> set[str]:
         """Bring states up to date; returns the streams whose snapshot does not fit this code."""
         misfits = set()
-        rows = await connection.execute(LOAD_MANY, (list(schemas), list(schemas.values())), prepare=False)
-        async for stream, version, name, schema_version, data in rows:
+        cursor = await connection.execute(LOAD_MANY, (list(schemas), list(schemas.values())), prepare=False)
+        rows = await cursor.fetchall()
+        texts = await clear_texts(connection, [(row[0], row[4]) for row in rows])
+        for (stream, version, name, schema_version, _), data in zip(rows, texts, strict=True):
             current = states[stream]
             if name is None:
                 try:
-                    current.state = type(current.state).model_validate(data)
+                    current.state = type(current.state).model_validate_json(data)
                 except ValidationError:
                     misfits.add(stream)
             elif stream not in misfits:

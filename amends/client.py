@@ -34,18 +34,22 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from amends.aggregate import stream_of
 from amends.connect import connect
 from amends.dispatch import CommandRequest, ExecuteCommand
 from amends.errors import CommandIdReused, InvalidInput, NoAnswer, SagaError, Stale, StartupError, Unavailable
 from amends.messages import Command, Key
 from amends.outages import temporal_away
+from amends.outcomes import refusal_of
 from amends.process import Process
 from amends.records import START, Position, Receipt
+from amends.sealing import has_personal
 from amends.steps import refusal_in
 from amends.values import bad_texts
 from amends.visibility import MEMO, SAGA_STATUS, SagaMemo
 
 if TYPE_CHECKING:
+    from amends.client_keys import ClientKeys
     from amends.freshness import Freshness
     from amends.query import Query
     from amends.reader import Reader
@@ -72,13 +76,17 @@ class Client:
         reader: the read side.
         settings: task queue, and how sub-processes are mounted.
         actor: in whose name it acts, unless a call says otherwise.
+        keys: what seals personal data.
     """
 
-    def __init__(self, temporal: TemporalClient, reader: Reader, settings: Settings, actor: str) -> None:
+    def __init__(
+        self, temporal: TemporalClient, reader: Reader, settings: Settings, actor: str, keys: ClientKeys
+    ) -> None:
         self.temporal = temporal
         self.reader = reader
         self.settings = settings
         self.actor = actor
+        self.keys = keys
         self.seen: Position = START
 
     @classmethod
@@ -96,6 +104,7 @@ class Client:
             ServerFailed: no Temporal server answers.
             StartupError: no database is set.
         """
+        from amends.client_keys import ClientKeys
         from amends.reader import Reader
         from amends.settings import Settings
 
@@ -110,7 +119,7 @@ class Client:
             cache_seconds=settings.cache_seconds,
             cache_entries=settings.cache_entries,
         )
-        return cls(temporal, reader, settings, actor)
+        return cls(temporal, reader, settings, actor, ClientKeys(settings.database_url.get_secret_value()))
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,6 +131,7 @@ class Client:
 
     async def close(self) -> None:
         """Give the connections back."""
+        await self.keys.close()
         await self.reader.close()
 
     async def execute(self, command: Command, *, request_id: str | None = None, actor: str | None = None) -> Receipt:
@@ -138,14 +148,17 @@ class Client:
         Raises:
             Refused: a rule said no; its own class, with the facts.
             CommandIdReused: the request id stands for another command.
-            InvalidInput: the request id is none.
+            InvalidInput: the request id is none, or a text can't be stored; names the field.
+            Forgotten: there are personal data in it, of who is forgotten.
             NoAnswer: no worker has answered in time; what was asked for may still be done.
             Unavailable: Temporal does not answer; what was asked for may have been done, or be done later.
         """
         request_id = checked_request_id(request_id)
-        request = CommandRequest(name=command.message_name, data=command.model_dump(mode="json"))
         if problems := bad_texts(command):
             raise InvalidInput(problems)
+        if has_personal(command):
+            command = await self.keys.seal(command, stream_of(command))
+        request = CommandRequest(name=command.message_name, data=command.model_dump(mode="json"))
         id, fingerprint = f"command-{request_id}", fingerprint_of(request)
         handle = self.temporal.get_workflow_handle_for(ExecuteCommand.run, id)
         wanted = f"{command.message_name}: it may be done all the same, so ask again with the request id {request_id!r}"
@@ -210,10 +223,15 @@ class Client:
         Raises:
             Refused: the saga refused, and undid what it had done.
             CommandIdReused: the id stands for another request.
+            InvalidInput: a text of the request can't be stored; names the field.
             NoAnswer: no worker has answered in time; the saga may still run.
             SagaError: it failed before it could answer.
             Unavailable: Temporal does not answer; the saga may have started.
         """
+        if problems := bad_texts(request):
+            raise InvalidInput(problems)
+        if has_personal(request):
+            request = await self.keys.seal(request, id)
         fingerprint = fingerprint_of(request)
         starting = WithStartWorkflowOperation(
             process.run,
@@ -253,6 +271,64 @@ class Client:
             await _heard(starting)
             again = "it may run all the same, so ask again with the request id that is in it"
             raise self.away(error, f"{id}: {again}") from error
+
+    async def run(
+        self,
+        process: type[Process[Request, Result]],
+        request: Request,
+        *,
+        id: str,
+        labels: Mapping[str, str],
+        attributes: Mapping[str, str],
+        summary: str,
+        actor: str | None = None,
+    ) -> Result:
+        """Start a saga, or find it started under the same id, and wait for its end; one that failed is started anew.
+
+        Args:
+            process: the saga's workflow class.
+            request: what its `run` takes.
+            id: the workflow id.
+            labels: business keys for its log lines.
+            attributes: business keys to find it by in Temporal, as keywords.
+            summary: what lists show of it.
+            actor: in whose name.
+
+        Raises:
+            Refused: the saga refused, and undid what it had done.
+            InvalidInput: a text of the request can't be stored; names the field.
+            NoAnswer: it has not come to its end in time; it goes on.
+            SagaError: it failed.
+            Unavailable: Temporal does not answer; the saga may have started.
+        """
+        if problems := bad_texts(request):
+            raise InvalidInput(problems)
+        if has_personal(request):
+            request = await self.keys.seal(request, id)
+        handle = self.temporal.get_workflow_handle_for(process.run, id)
+        try:
+            with suppress(WorkflowAlreadyStartedError):
+                await self.temporal.start_workflow(
+                    process.run,
+                    request,
+                    id=id,
+                    task_queue=self.settings.task_queue,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    memo={MEMO: self._memo(actor, labels, fingerprint_of(request))},
+                    search_attributes=shown(attributes),
+                    static_summary=summary,
+                )
+            result: Result = await asyncio.wait_for(handle.result(), self.settings.answer_seconds)
+        except TimeoutError:
+            raise self._no_answer(id) from None
+        except WorkflowFailureError as error:
+            if (refusal := refusal_of(error.cause)) is not None:
+                raise refusal.error() from error
+            raise SagaError(f"{id} did not come to its end: {error.cause}") from error
+        except RPCError as error:
+            raise self.away(error, f"{id}: it may run all the same, so ask again") from error
+        return result
 
     async def query(self, query: Query[T]) -> T:
         """Ask the views, as they are now; see `at_least` for how fresh they are.

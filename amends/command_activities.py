@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import structlog
 from psycopg import DataError, IntegrityError
+from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -137,7 +138,10 @@ def _bound(
     method: Callable[..., Awaitable[Any]], declared: Callable[..., Any], name: str, store: EventStore
 ) -> Callable[..., Any]:
     async def call(argument: Any, context: Any) -> Answer:
-        calling = partial(method, argument, context.within_step())
+        async def calling() -> Any:
+            opened = await store.in_clear(argument) if isinstance(argument, BaseModel) else argument
+            return await method(opened, context.within_step())
+
         with _logged(context):
             async with _beating():
                 recorded = _recorded(store, name, context, calling)

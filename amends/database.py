@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, each acting as one of three roles."""
+"""Connections to PostgreSQL, each acting as one role."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from amends.errors import ServerFailed
 
 __all__ = ["Connection", "Pool", "Role", "conninfo", "open_pool", "reader_url"]
 
-Role = Literal["owner", "writer", "projector", "reader"]
+Role = Literal["owner", "writer", "projector", "reader", "client"]
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
@@ -31,7 +31,7 @@ def conninfo(url: str, role: Role) -> str:
 
     Args:
         url: a PostgreSQL URL or conninfo of a login that is a member of the role.
-        role: owner (migrations), writer, projector or reader.
+        role: owner (migrations), writer, projector, reader or client (a reader who gets keys to seal by).
     """
     parts: dict[str, Any] = dict(conninfo_to_dict(url))
     settings = {} if role == "owner" else {"role": f"amends_{role}", **_LIMITS}

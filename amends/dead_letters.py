@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from amends.alerts import alert
 from amends.batch import MOST_KEYS, Letter, too_many
 from amends.database import Connection
-from amends.feed import COLUMNS, Row
+from amends.feed import COLUMNS, Row, rows_of
 from amends.records import Position
 
 __all__ = [
@@ -241,7 +241,7 @@ async def letters_of(connection: Connection, build: Build, key: str) -> list[Row
     """The parked events of a key, in order."""
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(LETTERS, (*build, key))
-        return [Row._make(row) for row in await cursor.fetchall()]
+        return await rows_of(connection, await cursor.fetchall())
 
 
 async def keep(connection: Connection, build: Build, tried: Sequence[Row], letters: Sequence[Letter]) -> Settled:

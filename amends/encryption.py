@@ -85,10 +85,8 @@ class KeyRing:
 
     @cached_property
     def _ciphers(self) -> Mapping[str, AESGCM]:
-        try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        except ImportError:
-            raise StartupError("Payload keys are set: install amends[encryption], which brings the cipher") from None
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         return {id: AESGCM(key) for id, key in self._keys.items()}
 
     def find(self, id: str) -> AESGCM:

@@ -3,6 +3,7 @@
 AmendsError
 ├── Refused                      a rule said no; facts attached; never retried
 │   ├── BeingCancelled           the saga is on its way back already
+│   ├── Forgotten                the person's data have been erased, and no new ones are kept
 │   ├── EndedFromOutside         the step's saga was terminated and is being undone
 │   ├── NotParked                there is nothing to repair, or somebody is at it already
 │   ├── SagaEnded                the saga has come to its end, nothing can be changed any more
@@ -14,7 +15,8 @@ AmendsError
 │   ├── UnknownMessage           no code is registered under this name
 │   ├── DuplicateMessage         two classes claim one name
 │   ├── MessageFromTheFuture     stored by newer code than this
-│   └── MissingUpcaster          a step from an old version to the next is not declared
+│   ├── MissingUpcaster          a step from an old version to the next is not declared
+│   └── PersonalKeyMissing       personal data in it can't be opened, though nobody has forgotten the person
 ├── KeyMissing                   a payload is encrypted with a key that is not there
 ├── StoreError                   the event store could not do it
 │   ├── Conflict                 the stream moved on while the command was decided
@@ -53,6 +55,7 @@ __all__ = [
     "Conflict",
     "DuplicateMessage",
     "EndedFromOutside",
+    "Forgotten",
     "Incompatible",
     "InvalidInput",
     "KeyMissing",
@@ -66,6 +69,7 @@ __all__ = [
     "NothingRecorded",
     "NothingToDo",
     "PastCancelling",
+    "PersonalKeyMissing",
     "Poisoned",
     "PortTaken",
     "ProjectionError",
@@ -122,6 +126,10 @@ class Refused(AmendsError):
         refused = Refused._by_name.get(name, Refused)(**facts)
         refused.name, refused.message, refused.args = name, message, (message,)
         return refused
+
+
+class Forgotten(Refused):
+    """The person's data have been erased on request; nothing personal can be kept for them any more"""
 
 
 class EndedFromOutside(Refused):
@@ -192,6 +200,10 @@ class MessageFromTheFuture(MessageError):
 
 class MissingUpcaster(MessageError):
     """A message class skips a step from an old schema version to the next."""
+
+
+class PersonalKeyMissing(MessageError):
+    """Personal data can't be opened, though nobody has destroyed their key."""
 
 
 class KeyMissing(AmendsError):

@@ -17,6 +17,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "events": ("xid", "position"),
     "commands": ("number",),
     "claims": ("scope", "hash"),
+    "personal_keys": ("subject",),
     "fences": ("saga",),
     "import_rows": ("source", "kind", "key"),
     "watermarks": ("source", "name"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from amends.database import Connection, Pool
 from amends.messages import Event
+from amends.personal_keys import clear_texts
 from amends.records import START, Position, Recorded
+from amends.sealing import all_clear, holds_sealed
 
-__all__ = ["COLUMNS", "Feed", "Row", "read"]
+__all__ = ["COLUMNS", "Feed", "Row", "read", "rows_of"]
 
 COLUMNS = """e.xid::text::bigint, e.position, e.stream, e.version, e.event_id, e.name, e.schema_version, e.data::text,
        e.command_id, e.correlation_id, e.causation_id, e.actor, e.trace, e.recorded_at"""
@@ -32,7 +35,7 @@ select e.xid::text::bigint, e.position from amends.events e order by e.xid desc,
 
 
 class Row(NamedTuple):
-    """An event as stored: its data stay undecoded JSON until somebody wants them."""
+    """An event as stored, its personal data in clear: they stay undecoded JSON until somebody wants them."""
 
     xid: int
     number: int
@@ -62,6 +65,8 @@ class Row(NamedTuple):
             InvalidInput: its data don't fit the class.
         """
         event = Event.read(self.name, self.schema_version, self.data)
+        if holds_sealed(self.data):
+            all_clear(event)
         # by place, for a batch has thousands of them
         return Recorded(
             event,
@@ -113,4 +118,18 @@ async def read(connection: Connection, after: Position, limit: int) -> list[Row]
     async with connection.cursor(binary=True) as cursor:
         # never a cached plan: one made while the log was short would scan all of it later
         await cursor.execute(READ, (str(after.xid), after.number, limit), prepare=False)
-        return [Row._make(row) for row in await cursor.fetchall()]
+        return await rows_of(connection, await cursor.fetchall())
+
+
+async def rows_of(connection: Connection, found: Sequence[tuple[Any, ...]]) -> list[Row]:
+    """What was read of `COLUMNS`, personal data in clear.
+
+    Args:
+        connection: of a role that may open them.
+        found: as fetched.
+    """
+    rows = [Row._make(row) for row in found]
+    if not any(holds_sealed(row.data) for row in rows):
+        return rows
+    texts = await clear_texts(connection, [(row.stream, row.data) for row in rows])
+    return [row._replace(data=text) for row, text in zip(rows, texts, strict=True)]

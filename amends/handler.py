@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from amends.aggregate import Aggregate, Aggregates
 from amends.database import Connection
-from amends.errors import Conflict, Refused
+from amends.errors import Conflict, Forgotten, Refused
 from amends.messages import Command, Event
 from amends.records import Context, Position, Receipt
 from amends.store import Appended, ClaimTaken, EventStore, Snapshot
@@ -98,11 +98,16 @@ class CommandHandler:
             UnknownMessage: no aggregate handles the command.
             CommandIdReused: the id stands for another command.
             Conflict: others kept writing to the stream; try again later.
+            InvalidInput: what was sealed in it does not fit.
         """
         aggregate = self._aggregates.of(command)
         stream = aggregate.stream_of(command)
-        started_at = datetime.now(UTC)
-        trial = partial(self._attempt, aggregate, stream, command, context, started_at, attempt)
+        started_at, forgotten = datetime.now(UTC), None
+        try:
+            command = await self._store.in_clear(command, stream)
+        except Forgotten as refusal:
+            forgotten = refusal
+        trial = partial(self._attempt, aggregate, stream, command, context, started_at, attempt, refused=forgotten)
         async with self._turn(stream):
             for _ in range(FREE_CONFLICTS):
                 done = await trial()
@@ -136,13 +141,13 @@ class CommandHandler:
         started_at: datetime,
         attempt: int,
         on: Connection | None = None,
+        refused: Refused | None = None,
     ) -> Appended:
         """Decide once on the state at hand and append; a conflict brings the state up to date."""
         warm = await self._current(aggregate, stream)
-        refused: Refused | None = None
         decision: Any = ()
         try:
-            decision = warm.state.decide(command)
+            decision = warm.state.decide(command) if refused is None else ()
         except Refused as refusal:
             refused = refusal
         events = [item for item in decision if isinstance(item, Event)]
@@ -161,14 +166,14 @@ class CommandHandler:
                 attempt=attempt,
                 on=on,
             )
-        except ClaimTaken as taken:
+        except (ClaimTaken, Forgotten) as no:
             events, after, due = [], warm.state, warm.snapshot_due
             done = await self._store.append(
                 stream,
                 warm.version,
                 command,
                 context,
-                refused=taken.refused,
+                refused=no.refused if isinstance(no, ClaimTaken) else no,
                 started_at=started_at,
                 attempt=attempt,
             )
@@ -210,8 +215,8 @@ class CommandHandler:
     def _snapshot(aggregate: type[Any_], state: Any_, version: int, due: int) -> tuple[Snapshot | None, int]:
         if version < due:
             return None, due
-        data = state.model_dump_json().encode()
-        return Snapshot(aggregate.snapshot_version, data), version + _pause(len(data))
+        size = len(state.model_dump_json())
+        return Snapshot(aggregate.snapshot_version, state), version + _pause(size)
 
     def _receipt(self, stream: str, command: Command, context: Context, done: Appended) -> Receipt:
         log.info(

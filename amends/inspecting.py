@@ -14,7 +14,7 @@ from amends.database import Pool
 from amends.errors import InvalidInput, MessageError, NothingRecorded
 from amends.messages import Event
 from amends.records import Position
-from amends.values import MASK, personal_in, redacted
+from amends.values import MASK, SHORTEST, personal_in, redacted
 
 __all__ = ["Happened", "History", "history_of", "moment"]
 
@@ -25,9 +25,6 @@ from amends.events e left join amends.commands c on c.command_id = e.command_id
 where e.stream = %s order by e.version
 """
 """A stream from its first event on, with the command that led to each."""
-
-SHORTEST = 4
-"""Personal texts of so many characters are masked inside other texts too; shorter ones only where they stand alone."""
 
 DIGITS = 18
 """Most digits of a version: streams are numbered by bigint."""

@@ -148,6 +148,7 @@ class Command(Message):
 
     registry: ClassVar[Registry] = Registry("command")
     key_field: ClassVar[str] = ""
+    stream_category: ClassVar[str] = ""
 
     @property
     def step_name(self) -> str:

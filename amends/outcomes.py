@@ -21,6 +21,7 @@ __all__ = [
     "given_up",
     "is_failure",
     "reason_of_child",
+    "refusal_of",
     "told",
     "undone_child",
     "why_undone",
@@ -94,6 +95,13 @@ def undone_child(error: ChildWorkflowError) -> tuple[Refusal | None, list[Handed
         return None
     _, refusal, handed = cause.details[:3]
     return Refusal.model_validate(refusal) if refusal else None, [HandedOver.model_validate(each) for each in handed]
+
+
+def refusal_of(cause: BaseException | None) -> Refusal | None:
+    """The refusal because of which a saga failed, as its caller hears it; None where it was anything else."""
+    if isinstance(cause, ApplicationError) and cause.type == SagaUndone.__name__ and len(cause.details) > 1:
+        return Refusal.model_validate(cause.details[1]) if cause.details[1] else None
+    return None
 
 
 def reason_of_child(error: BaseException) -> str | None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from psycopg import errors as pg
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from amends.aggregate import Claim, Free
 from amends.database import Connection, Pool
 from amends.errors import CommandIdReused, Conflict, EndedFromOutside, InvalidInput, Refused
 from amends.messages import Command, Event
+from amends.personal_keys import clear_model, clear_texts, key_for
 from amends.records import Context, Position, Refusal
+from amends.sealing import all_clear, has_personal, holds_sealed, is_closed, sealed
 from amends.values import bad_texts
 
 __all__ = ["Appended", "ClaimTaken", "EventStore", "Loaded", "Snapshot", "append_request", "refusal_of_claim"]
+
+M = TypeVar("M", bound=BaseModel)
 
 APPEND = "select status, at_version, at_xid, at_position, detail from amends.append(%s::jsonb)"
 """Append events, command record and claims, or learn why not; see the function's own comment."""
@@ -62,7 +66,7 @@ class Snapshot:
     """A state to keep with the append, so that loading need not start from the first event."""
 
     schema_version: int
-    state: bytes
+    state: BaseModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +129,27 @@ class EventStore:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(LOAD, {"stream": stream, "schema": snapshot_schema})
             rows = await cursor.fetchall()
+            texts = await clear_texts(connection, [(stream, row[3]) for row in rows])
         state, base = None, 0
         if rows and rows[0][1] is None:
-            base, state = rows[0][0], rows[0][3]
-            rows = rows[1:]
-        events = [Event.read(name, schema, data) for _, name, schema, data in rows]
-        return Loaded(state, base, events, rows[-1][0] if rows else base)
+            base, state = rows[0][0], texts[0]
+            rows, texts = rows[1:], texts[1:]
+        return Loaded(state, base, _events(rows, texts), rows[-1][0] if rows else base)
 
     async def since(self, stream: str, version: int) -> tuple[list[Event], int]:
         """The events after a version, and the version after them."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(DELTA, {"stream": stream, "after": version})
             rows = await cursor.fetchall()
-        return [Event.read(name, schema, data) for _, name, schema, data in rows], rows[-1][0] if rows else version
+            texts = await clear_texts(connection, [(stream, row[3]) for row in rows])
+        return _events(rows, texts), rows[-1][0] if rows else version
+
+    async def in_clear(self, message: M, subject: str | None = None) -> M:
+        """What came with sealed fields, as `personal_keys.clear_model`."""
+        if not is_closed(message):
+            return message
+        async with self._pool.connection() as connection:
+            return await clear_model(connection, message, subject)
 
     async def append(
         self,
@@ -172,9 +184,11 @@ class EventStore:
             ClaimTaken: a required claim is held already; nothing was written.
             CommandIdReused: the id stands for another command.
             Conflict: the database asked for a repeat too often.
+            Forgotten: there are personal data in it, of who is forgotten.
         """
+        key = await self._key(stream, decision, snapshot, on)
         request = append_request(
-            stream, expected, command, context, decision, refused, snapshot, started_at=started_at, attempt=attempt
+            stream, expected, command, context, decision, refused, snapshot, key, started_at=started_at, attempt=attempt
         )
         try:
             status, version, xid, number, detail = await self._call(request, on)
@@ -186,8 +200,7 @@ class EventStore:
             raise
         position = Position(xid or 0, number or 0)
         if status == "conflict":
-            since = [Event.read(found["name"], found["schema_version"], found["data"]) for found in detail]
-            return Appended(status, version, position, "done", None, since)
+            return Appended(status, version, position, "done", None, await self._read(stream, detail))
         recorded = detail or {"outcome": request["outcome"], "refusal": request["refusal"]}
         refusal_record = recorded["refusal"] and Refusal.model_validate(recorded["refusal"])
         return Appended(
@@ -260,6 +273,24 @@ class EventStore:
                 await connection.close()  # the lock ends with its session, whether we have it or not
                 raise
 
+    async def _key(
+        self, stream: str, decision: Sequence[Event | Claim | Free], snapshot: Snapshot | None, on: Connection | None
+    ) -> bytes | None:
+        """What seals the personal data of a stream, where there are any to append."""
+        kept = [*decision, snapshot.state] if snapshot else decision
+        if not any(map(has_personal, kept)):
+            return None
+        async with nullcontext(on) if on else self._pool.connection() as connection:
+            return await key_for(connection, stream)
+
+    async def _read(self, stream: str, found: Sequence[dict[str, Any]]) -> list[Event]:
+        """Events that came back with a conflict."""
+        texts = [to_json(event["data"]).decode() for event in found]
+        if any(map(holds_sealed, texts)):
+            async with self._pool.connection() as connection:
+                texts = await clear_texts(connection, [(stream, text) for text in texts])
+        return _events([(None, event["name"], event["schema_version"]) for event in found], texts)
+
     async def _call(self, request: dict[str, Any], on: Connection | None = None) -> tuple[Any, ...]:
         """Call append, repeating what the database could not serialise."""
         sent = to_json(request).decode()
@@ -292,11 +323,12 @@ def append_request(
     decision: Sequence[Event | Claim | Free] = (),
     refused: Refused | None = None,
     snapshot: Snapshot | None = None,
+    key: bytes | None = None,
     *,
     started_at: datetime,
     attempt: int = 1,
 ) -> dict[str, Any]:
-    """What `amends.append` takes, as plain data; arguments as for `EventStore.append`."""
+    """What `amends.append` takes, as plain data; arguments as for `EventStore.append`, and what seals personal data."""
     claims = [item for item in decision if isinstance(item, Claim)]
     return {
         "stream": stream,
@@ -306,13 +338,14 @@ def append_request(
         "outcome": "refused" if refused else "done",
         "refusal": Refusal.of(refused).model_dump(mode="json") if refused else None,
         "events": [
-            {"name": item.message_name, "version": item.schema_version, "data": item.model_dump(mode="json")}
+            {"name": item.message_name, "version": item.schema_version, "data": _stored(item, stream, key)}
             for item in decision
             if isinstance(item, Event)
         ],
         "claims": [{"scope": c.scope, "hash": _hash(c.value), "required": c.otherwise is not None} for c in claims],
         "frees": [{"scope": item.scope, "hash": _hash(item.value)} for item in decision if isinstance(item, Free)],
-        "snapshot": snapshot and {"schema_version": snapshot.schema_version, "state": json.loads(snapshot.state)},
+        "snapshot": snapshot
+        and {"schema_version": snapshot.schema_version, "state": _stored(snapshot.state, stream, key)},
         "attempt": attempt,
         "started_at": started_at,
         "at_most": AT_MOST,
@@ -326,6 +359,21 @@ def refusal_of_claim(decision: Sequence[Event | Claim | Free], number: int) -> R
     refusal = [item for item in decision if isinstance(item, Claim)][number].otherwise
     assert refusal is not None
     return refusal
+
+
+def _stored(kept: BaseModel, stream: str, key: bytes | None) -> Any:
+    """An event or a state as JSON data, its personal fields sealed."""
+    data = kept.model_dump(mode="json")
+    return data if key is None else sealed(kept, data, stream, key)
+
+
+def _events(rows: Iterable[tuple[Any, ...]], texts: Iterable[str]) -> list[Event]:
+    """Events of rows of version, name and schema version, with their data in clear."""
+    events = []
+    for (_, name, schema, *_), data in zip(rows, texts, strict=True):
+        event = Event.read(name, schema, data)
+        events.append(all_clear(event) if holds_sealed(data) else event)
+    return events
 
 
 def _origin(context: Context, step_id: str) -> dict[str, Any]:

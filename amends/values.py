@@ -3,34 +3,77 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
+from pydantic_core import core_schema, to_jsonable_python
 
 from amends.errors import InvalidInput
 
-__all__ = ["MASK", "Personal", "Value", "bad_texts", "personal_in", "problems_of", "redacted"]
+__all__ = [
+    "FORGOTTEN",
+    "MASK",
+    "SEALED",
+    "SHORTEST",
+    "Personal",
+    "Value",
+    "bad_texts",
+    "carries_personal",
+    "changed_personal",
+    "is_sealed",
+    "personal_in",
+    "problems_of",
+    "redacted",
+]
 
 T = TypeVar("T")
 
 MASK = "[personal]"
 """What stands for personal data wherever they must not be seen."""
 
+SHORTEST = 4
+"""Personal texts of so many characters are masked inside other texts too; shorter ones only where they stand alone."""
+
+FORGOTTEN = "[forgotten]"
+"""What stands for personal data whose key was destroyed."""
+
+SEALED = "sealed:1:"
+"""How a text begins that stands, encrypted, for personal data; see `amends.sealing`."""
 
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 """A surrogate: a string of Python can hold it, UTF-8 can't."""
 
 
+def is_sealed(value: Any) -> bool:
+    """Whether a value stands, encrypted, for another one."""
+    return isinstance(value, str) and value.startswith(SEALED)
+
+
 class _PersonalMark:
-    """Marks a field as personal data of a person."""
+    """Marks a field as personal data of a person; takes, besides what the field takes, the same in sealed form."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        inner = handler(source)
+        plain = None if inner["type"] == "str" else core_schema.wrap_serializer_function_ser_schema(_as_it_is)
+        return core_schema.no_info_wrap_validator_function(_unless_sealed, inner, serialization=plain)
+
+
+def _unless_sealed(value: Any, check: Callable[[Any], Any]) -> Any:
+    return value if is_sealed(value) else check(value)
+
+
+def _as_it_is(value: Any, dump: Callable[[Any], Any]) -> Any:
+    return value if is_sealed(value) else dump(value)
 
 
 Personal = Annotated[T, _PersonalMark()]
-"""A personal field, `Personal[str]`: stays in the person's own stream, masked in the command log and in logs."""
+"""A personal field: stays in the person's own stream, encrypted there, and masked in the command log and in logs.
+
+Limits stand inside, `Personal[Annotated[str, Field(max_length=200)]]`, for they are those of the clear text.
+"""
 
 
 class Value(BaseModel):
@@ -78,16 +121,53 @@ def personal_in(value: Any) -> Iterator[Any]:
                 yield from personal_in(part)
 
 
+_carriers: dict[type, bool] = {}
+"""Which classes have personal fields; looking for them anew costs more than writing the event."""
+
+
+def carries_personal(kind: type) -> bool:
+    """Whether values of a class have personal fields, or may have values inside that do."""
+    if kind not in _carriers:
+        _carriers[kind] = _may_carry(kind, frozenset())
+    return _carriers[kind]
+
+
+def changed_personal(value: Any, data: Any, change: Callable[[Any], Any]) -> Any:
+    """A value's JSON data, with what stands in personal fields of it and of everything inside it changed.
+
+    Args:
+        value: model, or what holds models.
+        data: the same as JSON data.
+        change: takes and returns JSON data.
+    """
+    match value:
+        case BaseModel() if isinstance(data, Mapping):
+            personal, inside = _personal_fields(type(value)), dict(value)
+            return {
+                name: change(part) if name in personal else changed_personal(inside.get(name), part, change)
+                for name, part in data.items()
+            }
+        case Mapping():
+            pairs = zip(value.values(), data.items(), strict=True)
+            return {name: changed_personal(one, part, change) for one, (name, part) in pairs}
+        case list() | tuple():
+            return [changed_personal(one, part, change) for one, part in zip(value, data, strict=True)]
+        case _:
+            return data
+
+
 def problems_of(error: ValidationError) -> dict[str, str]:
     """What pydantic found, as field path → complaint; the refused value itself stays out of it."""
     return {".".join(map(str, found["loc"])) or "input": found["msg"] for found in error.errors(include_input=False)}
 
 
 def bad_texts(value: Any, path: str = "") -> dict[str, str]:
-    """Texts that PostgreSQL can't hold, for a NUL character or half a surrogate pair, as field path → complaint."""
+    """Texts that can't be kept, as field path → complaint: with a NUL, half a surrogate pair, or as if sealed."""
     match value:
         case str() if "\x00" in value:
             return {path or "input": "text can't hold a NUL character"}
+        case str() if is_sealed(value):
+            return {path or "input": f"text can't begin with {SEALED!r}"}
         case str():
             return {path or "input": "text can't hold half a surrogate pair"} if _HALF_A_PAIR.search(value) else {}
         case BaseModel():
@@ -108,6 +188,15 @@ def bad_texts(value: Any, path: str = "") -> dict[str, str]:
 def _personal_fields(model: type[BaseModel]) -> frozenset[str]:
     """Names of the fields that are marked; looking for the marks anew costs more than writing the command."""
     return frozenset(name for name, field in model.model_fields.items() if _is_personal(field))
+
+
+def _may_carry(kind: Any, within: frozenset[Any]) -> bool:
+    if kind in (Any, object, BaseModel):
+        return True
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = kind.model_fields.values()
+        return kind not in within and any(_is_personal(f) or _may_carry(f.annotation, within | {kind}) for f in fields)
+    return any(_may_carry(part, within) for part in get_args(kind) if part is not Ellipsis)
 
 
 def _is_personal(field: FieldInfo) -> bool:

@@ -23,6 +23,7 @@ from amends.connect import connect
 from amends.database import open_pool
 from amends.delivering import Delivery
 from amends.dispatch import ExecuteCommand
+from amends.erasing import ErasureActivities
 from amends.errors import StartupError
 from amends.handler import CommandHandler
 from amends.notify import Notifier
@@ -76,7 +77,8 @@ async def open_worker(
         rebuilding = RebuildActivities(app.projections, url, app.views)
         delivery = Delivery(client, settings)
         reacting = ProcessManagerActivities(app.process_managers, url, projector_pool, delivery)
-        doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each, store)]
+        offered = [*app.activities(Resources(pool, handler)), ErasureActivities(pool, projector_pool)]
+        doors = [bound for each in offered for bound in bind_activities(each, store)]
         definitions = [
             workflow._Definition.must_from_class(each) for each in app.workflows if issubclass(each, Process)
         ]

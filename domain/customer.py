@@ -16,13 +16,19 @@ __all__ = [
     "ChangeEmail",
     "Customer",
     "CustomerCommand",
+    "CustomerErased",
     "CustomerEvent",
     "CustomerExists",
+    "CustomerForgotten",
     "CustomerRegistered",
     "Email",
     "EmailChanged",
     "EmailTaken",
+    "ErasureRecorded",
+    "ForgetCustomer",
     "LoginRecorded",
+    "NotForgotten",
+    "RecordErasure",
     "RecordLogin",
     "RegisterCustomer",
     "UnknownCustomer",
@@ -54,6 +60,14 @@ class CustomerExists(Refused):
 
 class UnknownCustomer(Refused):
     """There is no such customer"""
+
+
+class CustomerErased(Refused):
+    """The customer was forgotten, and the id can't be used again"""
+
+
+class NotForgotten(Refused):
+    """The customer is on the books, so no erasure can be recorded"""
 
 
 class EmailTaken(Refused):
@@ -98,6 +112,36 @@ class RecordLogin(Command, name="customer.record_login"):
 
     customer_id: Key
     at: AwareDatetime
+
+
+class ForgetCustomer(Command, name="customer.forget"):
+    """Take a customer off the books: orders stay, who they were does not.
+
+    Args:
+        customer_id: which customer.
+        reason: why, for the record; nothing personal.
+    """
+
+    customer_id: Key
+    reason: ShortText
+
+
+class RecordErasure(Command, name="customer.record_erasure"):
+    """Put on record what was done to forget a customer.
+
+    Args:
+        customer_id: which customer.
+        key_destroyed_at: when the key of the personal data was destroyed.
+        events_sealed: events whose personal data can't be read any more.
+        events_in_clear: events from before personal data were sealed, whose can be read for ever.
+        read_models: builds that were seen to hold nothing of them.
+    """
+
+    customer_id: Key
+    key_destroyed_at: AwareDatetime
+    events_sealed: int = Field(ge=0)
+    events_in_clear: int = Field(ge=0)
+    read_models: tuple[str, ...]
 
 
 class CustomerRegistered(Event, name="customer.registered", version=2):
@@ -145,24 +189,67 @@ class LoginRecorded(Event, name="customer.login_recorded"):
     at: AwareDatetime
 
 
-CustomerCommand = RegisterCustomer | ChangeEmail | RecordLogin
-CustomerEvent = CustomerRegistered | EmailChanged | LoginRecorded
+class CustomerForgotten(Event, name="customer.forgotten"):
+    """A customer wants to be forgotten: nothing is to be shown of them any more.
+
+    Args:
+        customer_id: which customer.
+        reason: why.
+    """
+
+    customer_id: Key
+    reason: str
 
 
-class Customer(Aggregate[CustomerCommand, CustomerEvent], category="customer", key="customer_id"):
+class ErasureRecorded(Event, name="customer.erasure_recorded"):
+    """Nothing of a customer can be read any more; for what it says see the command.
+
+    Args:
+        customer_id: which customer.
+        key_destroyed_at: when the key of the personal data was destroyed.
+        events_sealed: events whose personal data can't be read any more.
+        events_in_clear: events whose can be.
+        read_models: builds that were seen to hold nothing of them.
+    """
+
+    customer_id: Key
+    key_destroyed_at: AwareDatetime
+    events_sealed: int
+    events_in_clear: int
+    read_models: tuple[str, ...]
+
+
+CustomerCommand = RegisterCustomer | ChangeEmail | RecordLogin | ForgetCustomer | RecordErasure
+CustomerEvent = CustomerRegistered | EmailChanged | LoginRecorded | CustomerForgotten | ErasureRecorded
+
+
+class Customer(Aggregate[CustomerCommand, CustomerEvent], category="customer", key="customer_id", snapshot_version=2):
     """A customer: no two share an e-mail address, and the last login only moves forward.
 
     Args:
         email: where mail goes; none while nobody has registered.
         last_login: the latest one, if any.
+        forgotten: whether the customer is off the books.
+        erased: whether that nothing can be read any more is on record.
     """
 
-    email: str | None = Field(None, repr=False)
+    email: Personal[str] | None = Field(None, repr=False)
     last_login: datetime | None = None
+    forgotten: bool = False
+    erased: bool = False
 
     def decide(self, command: CustomerCommand) -> Decision:
         """What a customer may do."""
         match command:
+            case ForgetCustomer() if self.forgotten:
+                return []
+            case RecordErasure() if self.erased:
+                return []
+            case RecordErasure() if self.forgotten:
+                return [ErasureRecorded(**dict(command))]
+            case _ if self.forgotten:
+                raise CustomerErased(customer_id=command.customer_id)
+
             case RegisterCustomer(customer_id=id) if self.email is not None:
                 raise CustomerExists(customer_id=id)
             case RegisterCustomer(customer_id=id, name=name, email=email, member_since=since):
@@ -181,6 +268,11 @@ class Customer(Aggregate[CustomerCommand, CustomerEvent], category="customer", k
                 return []
             case RecordLogin(customer_id=id, at=at):
                 return [LoginRecorded(customer_id=id, at=at)]
+
+            case ForgetCustomer(customer_id=id, reason=reason):
+                return [Free("customer.email", self.email), CustomerForgotten(customer_id=id, reason=reason)]
+            case RecordErasure(customer_id=id):
+                raise NotForgotten(customer_id=id)
             case _:
                 assert_never(command)
 
@@ -191,6 +283,10 @@ class Customer(Aggregate[CustomerCommand, CustomerEvent], category="customer", k
                 return self.having(email=email)
             case LoginRecorded(at=at):
                 return self.having(last_login=at)
+            case CustomerForgotten():
+                return self.having(email=None, last_login=None, forgotten=True)
+            case ErasureRecorded():
+                return self.having(erased=True)
             case _:
                 assert_never(event)
 

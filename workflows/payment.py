@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 from temporalio import workflow
 
-from activities.gateway import Capture, Charge, ChargeResult, Refund
+from activities.gateway import Capture, Charge, ChargeResult, Refund, Token
 from activities.payments import PaymentDeclined, Payments
 from amends import Call, Key, Money, Personal, Position, Process, Refused, Saga, Value
 from amends.policies import CALL
@@ -49,7 +49,7 @@ class PaymentMethod(Value):
     """
 
     kind: Literal["card", "transfer"] = "card"
-    token: Personal[str] = Field(min_length=1, max_length=200, repr=False)
+    token: Personal[Token] = Field(repr=False)
     mode: Literal["charge", "authorise"] = "charge"
 
     @field_validator("mode")

@@ -18,8 +18,12 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic_core import from_json
 from typer.testing import Result
 
+from amends.database import open_pool
+from amends.feed import Feed
+from amends.records import START
 from amends.settings import Settings
 from tests.cli.typing_in import amends
 from tests.importing.legacy import customer, projected, rows, said, write
@@ -96,6 +100,16 @@ class Legacy:
         return str(path)
 
 
+async def happened(url: str) -> list[tuple[str, dict[str, Any]]]:
+    """What `EVENTS` says, personal data in clear."""
+    async with open_pool(url, "projector", 1) as pool:
+        found = await Feed(pool).read(START, 1000)
+    told = [(row.name, from_json(row.data)) for row in found]
+    return [
+        (name, {field: facts[field] for field in facts if field not in ("customer_id", "sku")}) for name, facts in told
+    ]
+
+
 @pytest.fixture
 def legacy(postgres_url: str, tmp_path: Path) -> Iterator[Legacy]:
     name = f"legacy_{uuid4().hex}"
@@ -144,7 +158,7 @@ async def test_new_rows_come_over_and_changed_ones_become_changes(
     [people, goods], done = await look(clients, articles)
     # then
     assert (people["imported"], people["updated"], goods["updated"], done.exit_code) == (1, 1, 2, 0)
-    assert (await rows(database_url, EVENTS))[4:] == [
+    assert (await happened(database_url))[4:] == [
         ("customer.email_changed", {"email": "ann@example.net"}),
         ("customer.registered", {"name": "Cid", "email": "cid@example.org", "member_since": None}),
         ("product.price_changed", {"price": {"amount": 500, "currency": "EUR"}}),
@@ -171,7 +185,7 @@ async def test_of_a_change_what_can_be_followed_is_and_the_rest_is_told_with_its
     [entry] = said(tmp_path / "follow.rejected.jsonl")
     assert (entry["id"], entry["outcome"]) == ("1", "changed")
     assert entry["reason"] == "name: has changed, which can't be followed, and stays as it was"
-    assert (await rows(database_url, EVENTS))[1:] == [("customer.email_changed", {"email": "anna@example.org"})]
+    assert (await happened(database_url))[1:] == [("customer.email_changed", {"email": "anna@example.org"})]
     # and: it is told once, and an address that changes after it is followed
     legacy.run("update clients set mail = 'anna@example.net', changed = clock_timestamp()")
     [people], done = await look(clients)

@@ -10,7 +10,7 @@ import pytest
 from amends.settings import Settings
 from tests.cli.typing_in import amends
 from tests.importing.legacy import projected, rows, said
-from tests.importing.test_follow import ARTICLES, CLIENTS, COUNT, EVENTS, VISITS, Legacy, Look, legacy, look
+from tests.importing.test_follow import ARTICLES, CLIENTS, COUNT, EVENTS, VISITS, Legacy, Look, happened, legacy, look
 
 __all__ = ["legacy", "look"]
 
@@ -42,7 +42,7 @@ async def test_a_row_whose_watermark_becomes_none_is_told_once_and_the_others_ar
     legacy.run("update clients set changed = clock_timestamp() where no = 1")
     [people], done = await look(clients)
     assert (people["updated"], people["rejected"], done.exit_code) == (1, 0, 0)
-    assert (await rows(database_url, EVENTS))[-1] == ("customer.email_changed", {"email": "ann@example.net"})
+    assert (await happened(database_url))[-1] == ("customer.email_changed", {"email": "ann@example.net"})
 
 
 async def test_a_number_that_is_missing_for_a_watermark_is_told(legacy: Legacy, look: Look, tmp_path: Path) -> None:

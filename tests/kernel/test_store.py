@@ -209,6 +209,7 @@ MAY: dict[Role, set[str]] = {
         "claims select",
         "claims insert",
         "claims delete",
+        "personal_keys select",
         "fences select",
         "fences insert",
         "fences update",
@@ -233,8 +234,10 @@ MAY: dict[Role, set[str]] = {
         "dead_letters delete",
         "projection_log select",
         "projection_log insert",
+        "personal_keys select",
     },
     "reader": set(),
+    "client": set(),
 }
 
 
@@ -254,6 +257,9 @@ async def test_what_a_role_may_do_to_the_engine_s_tables(database_url: str, role
     assert {privilege for (privilege,) in found} == MAY[role]
 
 
+WRITERS = {"append", "append_many", "destroy_key", "fence", "keys_of", "turn_back"}
+"""What those may call who append."""
+
 PROJECTIONISTS = {
     "oldest_writer",
     "pause_projection",
@@ -269,9 +275,15 @@ PROJECTIONISTS = {
 @pytest.mark.parametrize(
     ("role", "schemas", "calls", "creates"),
     [
-        ("writer", {"amends", "views"}, {"append", "append_many", "fence", "turn_back"}, set[str]()),
+        (
+            "writer",
+            {"amends", "views"},
+            {"append", "append_many", "destroy_key", "fence", "keys_of", "turn_back"},
+            set[str](),
+        ),
         ("projector", {"amends", "read_models", "views"}, PROJECTIONISTS, set[str]()),
         ("reader", {"views"}, {"oldest_writer"}, set[str]()),
+        ("client", {"amends", "views"}, {"keys_of", "oldest_writer"}, set[str]()),
     ],
 )
 async def test_what_a_role_may_enter_call_and_create(

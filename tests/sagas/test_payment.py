@@ -370,6 +370,6 @@ async def test_given_no_secret_when_a_webhook_comes_then_told_what_to_set(till: 
     known = till.shop.client
     kept = None if secret is None else SecretStr(secret)
     settings = known.settings.model_copy(update={"webhook_secret": kept})
-    shop = Shop(Client(known.temporal, known.reader, settings, known.actor))
+    shop = Shop(Client(known.temporal, known.reader, settings, known.actor, known.keys))
     with pytest.raises(StartupError, match="AMENDS_WEBHOOK_SECRET"):
         await shop.webhook(*webhook_of("p1", ""))

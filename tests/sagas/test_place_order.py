@@ -216,7 +216,7 @@ async def test_given_no_worker_when_cancelled_then_its_customer_knows_that_nobod
         PlaceOrder.run, request, id=f"order-{order_id}", task_queue=name("nobody")
     )
     settings = client.settings.model_copy(update={"answer_seconds": 0.3})
-    impatient = Shop(Client(client.temporal, client.reader, settings, "customer"))
+    impatient = Shop(Client(client.temporal, client.reader, settings, "customer", client.keys))
     with pytest.raises(NoAnswer):
         await impatient.cancel(order_id)
     await saga.terminate()
@@ -265,8 +265,9 @@ async def test_given_a_slow_charge_under_way_when_cancelled_then_the_money_comes
 async def test_given_a_transfer_that_never_settles_when_three_days_are_over_then_overdue(
     market: Market, open_shop: Settings
 ) -> None:
-    skipping = TimeSkipper(market.shop.client.temporal)
-    patient = Shop(Client(skipping.client, market.shop.client.reader, market.shop.client.settings, "patience"))
+    known = market.shop.client
+    skipping = TimeSkipper(known.temporal)
+    patient = Shop(Client(skipping.client, known.reader, known.settings, "patience", known.keys))
     placed = await patient.place_order(
         await market.customer(), await market.lines(2, 3), transfer("tok_transfer_never")
     )

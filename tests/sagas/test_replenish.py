@@ -267,7 +267,7 @@ async def test_given_no_worker_when_a_delivery_is_told_then_its_teller_knows_tha
     request = ReplenishRequest(replenishment_id=id, sku=name("sku"), quantity=50)
     saga = await client.temporal.start_workflow(Replenish.run, request, id=workflow_of(id), task_queue=name("nobody"))
     settings = client.settings.model_copy(update={"answer_seconds": 0.3})
-    impatient = Shop(Client(client.temporal, client.reader, settings, "warehouse"))
+    impatient = Shop(Client(client.temporal, client.reader, settings, "warehouse", client.keys))
     with pytest.raises(NoAnswer):
         await impatient.delivery_arrived(id, 50)
     await saga.terminate()

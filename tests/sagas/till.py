@@ -165,7 +165,7 @@ def mounting(till: Till, mount: str) -> Till:
     """The same till, for a client that mounts sub-processes in this way."""
     known = till.shop.client
     settings = known.settings.model_copy(update={"mount": mount})
-    shop = Shop(Client(known.temporal, known.reader, settings, known.actor))
+    shop = Shop(Client(known.temporal, known.reader, settings, known.actor, known.keys))
     return Till(shop, till.url, till.gateway, till.skipper)
 
 

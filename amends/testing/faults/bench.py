@@ -15,6 +15,7 @@ from temporalio.worker import Replayer
 
 from amends.app import App, load_app
 from amends.client import Client
+from amends.client_keys import ClientKeys
 from amends.compensation import Compensation
 from amends.connect import connect
 from amends.database import open_pool
@@ -100,12 +101,13 @@ class Bench:
             assert settings.database_url is not None
             url = settings.database_url.get_secret_value()
             async with open_pool(url, "writer", 8) as pool:
-                reader = Reader(url, 4, Sources(app.projections))
+                reader, keys = Reader(url, 4, Sources(app.projections)), ClientKeys(url)
                 try:
-                    client = Client(TimeSkipper(temporal).client, reader, settings, ACTOR)
+                    client = Client(TimeSkipper(temporal).client, reader, settings, ACTOR, keys)
                     world = World(client, pool, CommandHandler(EventStore(pool), app.aggregates))
                     yield cls(app, settings, world, injector, worker)
                 finally:
+                    await keys.close()
                     await reader.close()
 
     async def record(self, scenario: Scenario[Any], mount: Mount) -> FaultTable:
