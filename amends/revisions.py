@@ -66,7 +66,8 @@ def refuse_other(found: str | None, where: str) -> None:
     """
     refuse_newer(found, where)
     if found != head():
+        stands = "not made yet, or by older code" if found is None else f"at revision {found}"
         raise SchemaTooOld(
-            f"The schema of {where} is {'not made yet, or by older code' if found is None else f'at revision {found}'}, and this code "
-            f"needs revision {head()}. Run `amends migrate` there, then start this again"
+            f"The schema of {where} is {stands}, and this code needs revision {head()}. Run `amends migrate` "
+            "there, then start this again"
         )
