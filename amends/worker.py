@@ -40,12 +40,22 @@ from amends.store import EventStore
 from amends.sweep import Sweep, SweepActivities, schedule_sweep
 from amends.versioning import deployment_config, follow_current
 
-__all__ = ["open_worker", "run_worker", "start_followers"]
+__all__ = ["LASTING", "open_worker", "run_worker", "start_followers"]
 
 log = structlog.get_logger("amends.worker")
 
 CACHED_WORKFLOWS = 2_000
 """Running sagas kept in memory; one that falls out is replayed from its history when it goes on."""
+
+LASTING: tuple[type[Any], ...] = (
+    ExecuteCommand,
+    Compensation,
+    Sweep,
+    RunProjection,
+    RunProcessManager,
+    RebuildProjection,
+)
+"""The engine's own workflows."""
 
 
 @asynccontextmanager
@@ -87,12 +97,11 @@ async def open_worker(
         ]
         processes = [definition.name for definition in definitions if definition.name is not None]
         sagas, sweeping = SagaActivities(pool, client), SweepActivities(pool, client, settings.task_queue, processes)
-        lasting = [ExecuteCommand, Compensation, Sweep, RunProjection, RunProcessManager, RebuildProjection]
-        follow_current(settings, lasting)
+        follow_current(settings, LASTING)
         yield Worker(
             client,
             task_queue=settings.task_queue,
-            workflows=[*app.workflows, *lasting],
+            workflows=[*app.workflows, *LASTING],
             activities=[
                 *command_activities(handler, aggregates),
                 *doors,
@@ -166,7 +175,7 @@ async def _see_schema(pool: Pool, url: str) -> None:
     """See that the database has the schema of this code, before any work is taken."""
     async with pool.connection() as connection:
         row = await (await connection.execute(FOUND)).fetchone()
-    refuse_other(row and row[0], address_of(url))
+    refuse_other(None if row is None else row[0], address_of(url))
 
 
 async def _begin(app: App, settings: Settings, client: Client) -> None:
