@@ -25,7 +25,7 @@ def amends(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=100,
         # somebody's own database, which nobody is to ask
-        env={**kept, "AMENDS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/theirs", "COLUMNS": "200"},
+        env={**kept, "AMENDS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/theirs", "COLUMNS": "400"},
     )
 
 
