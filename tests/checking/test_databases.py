@@ -7,6 +7,7 @@ from shutil import copytree
 
 import psycopg
 import pytest
+from sqlalchemy import Column, Connection, Text, text
 
 from amends.app import App
 from amends.checking.migrations import RELEASED, check_migrations
@@ -33,6 +34,13 @@ HIDDEN_CHANGES = [
     "create or replace view views.feed_status as select * from (select 1 as one) x",
     "comment on view views.feed_status is 'Other words.'",
 ]
+
+
+FORGETFUL = """
+create or replace function amends.append(
+    request jsonb, out status text, out at_version integer, out at_xid bigint, out at_position bigint, out detail jsonb
+) language plpgsql as 'begin status := \'\'appended\'\'; end'
+"""
 
 
 @pytest.fixture
@@ -146,9 +154,9 @@ async def test_given_data_that_this_code_can_t_go_on_from_when_upgraded_then_it_
     was: str, is_: str, told: str, postgres_url: str, tmp_path: Path
 ) -> None:
     data = tmp_path / "first.sql"
-    text = DATA.read_text()
-    assert was in text
-    data.write_text(text.replace(was, is_))
+    written = DATA.read_text()
+    assert was in written
+    data.write_text(written.replace(was, is_))
     with scratch_database(postgres_url) as database:
         checked = await check_upgrade(App(aggregates=shop_app.aggregates), data, database)
     assert any(told in failure.what for failure in checked.failures), checked.failures
@@ -157,8 +165,6 @@ async def test_given_data_that_this_code_can_t_go_on_from_when_upgraded_then_it_
 async def test_given_a_read_model_that_can_t_take_the_first_release_when_upgraded_then_it_is_told(
     postgres_url: str,
 ) -> None:
-    from sqlalchemy import Column, Text
-
     fussy = Projection("fussy", version=1)
     rows_of = fussy.table("fussy", Column("sku", Text, primary_key=True, comment="What."), comment="Whatever.")
 
@@ -173,6 +179,20 @@ async def test_given_a_read_model_that_can_t_take_the_first_release_when_upgrade
             checked = await check_upgrade(App(projections=[projection]), DATA, database)
         [failure, *_] = checked.failures
         assert any(each in failure.what for each in told.split("|")), failure
+
+
+async def test_given_an_append_that_forgets_when_upgraded_then_what_was_done_and_what_is_held_tell(
+    postgres_url: str,
+) -> None:
+    def forget(connection: Connection) -> None:
+        connection.execute(text(FORGETFUL))
+
+    with scratch_database(postgres_url) as database:
+        checked = await check_upgrade(App(install=forget), DATA, database)
+    assert [failure.what for failure in checked.failures] == [
+        "a command that was done is not known any more: appended instead of repeated",
+        "a value of 'customer.email' that is held was given to somebody else",
+    ]
 
 
 async def test_given_no_data_of_a_first_release_when_checked_then_the_application_is_told_so(tmp_path: Path) -> None:

@@ -164,6 +164,32 @@ def test_given_a_released_event_when_its_class_is_gone_or_older_than_the_file_th
     assert any("MessageFromTheFuture" in failure.what for failure in older.failures)
 
 
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("return value and value.upper()", "it comes back as something else"),
+        ("raise ValueError('no notes')", "no notes"),
+    ],
+)
+def test_given_a_rule_that_no_schema_tells_when_it_refuses_or_changes_what_is_stored_then_the_example_tells(
+    rule: str, why: str, write: Write, folder: Path
+) -> None:
+    events(write(SHELF), folder, accept=True)
+    ruled = SHELF.replace("import Field", "import Field, field_validator").replace(
+        "    note: str | None = None\n",
+        f"""    note: str | None = None
+
+    @field_validator("note")
+    @classmethod
+    def _ruled(cls, value: Any) -> Any:
+        {rule}
+""",
+    )
+    failures = events(write(ruled), folder).failures
+    assert why in failures[0].what
+    assert "let its fields take what they took" in failures[0].mend
+
+
 def test_given_an_older_version_that_nothing_is_kept_of_when_checked_then_that_is_told(
     write: Write, folder: Path
 ) -> None:
