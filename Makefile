@@ -41,6 +41,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/amends check
 
 # What the benchmarks compare with, in versions that go with our own.
 $(PEERS): $(READY) requirements-bench.txt

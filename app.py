@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import Connection
 
 from activities import sandbox_ledger, sandbox_supplier
@@ -58,4 +60,5 @@ app = App(
     search_attributes={"OrderId": "Keyword", "CustomerId": "Keyword"},
     install=install,
     commands={"demo": demo, "forget": forget},
+    histories=Path("tests/golden/histories"),
 )

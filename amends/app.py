@@ -58,6 +58,8 @@ class App:
         search_attributes: business keys shown in Temporal, name → type (Keyword, Int, …).
         install: creates what the app needs in the database besides; called as the schema's owner, again and again.
         commands: further commands of the `amends` command line, name → function.
+        released: folder of what has been released, to which `amends check` holds the code; from where that is run.
+        histories: folder of histories that must replay; `histories` in that of what has been released if not given.
     """
 
     aggregates: Sequence[type[Aggregate[Any, Any]]] = ()
@@ -70,6 +72,8 @@ class App:
     search_attributes: Mapping[str, str] = field(default_factory=dict)
     install: Callable[[Connection], None] = lambda connection: None
     commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    released: Path = Path("released")
+    histories: Path | None = None
 
     def __post_init__(self) -> None:
         taken = {projection.name for projection in self.projections}

@@ -8,12 +8,16 @@ from contextlib import asynccontextmanager, contextmanager
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import exc as sa
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from amends.errors import Unavailable
 from amends.outages import first_line
+from amends.revisions import FOUND, refuse_newer
 
 __all__ = ["AWAY", "Connections", "address_of", "database_away"]
+
+_FOUND = text(FOUND)
 
 AWAY = (sa.OperationalError, sa.InterfaceError, sa.TimeoutError, psycopg.OperationalError, psycopg.InterfaceError)
 """How a database that is away is told by what we reach it with; pools that time out among them."""
@@ -54,6 +58,7 @@ class Connections:
 
     def __init__(self, engine: AsyncEngine, address: str) -> None:
         self._engine, self._address = engine, address
+        self._known = False
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
@@ -61,9 +66,13 @@ class Connections:
 
         Raises:
             Unavailable: the database does not answer, or no longer.
+            SchemaTooNew: newer code has migrated it; found at the first question.
         """
         with self._answers():
             async with self._engine.connect() as connection:
+                if not self._known:
+                    refuse_newer((await connection.execute(_FOUND)).scalar_one_or_none(), self._address)
+                    self._known = True
                 yield connection
 
     @contextmanager

@@ -38,7 +38,10 @@ AmendsError
 │   └── NotDelivered             a workflow could not be started or signalled
 └── StartupError                 something needed is missing, taken or already running
     ├── AlreadyRunning           these data already have a holder
+    ├── DowngradeRefused         a schema only goes forward
     ├── PortTaken                somebody else listens there
+    ├── SchemaTooNew             newer code than this has migrated the database
+    ├── SchemaTooOld             the database lacks what this code needs
     └── ServerFailed             a server did not start, or ended unexpectedly
 """
 
@@ -53,6 +56,7 @@ __all__ = [
     "Broken",
     "CommandIdReused",
     "Conflict",
+    "DowngradeRefused",
     "DuplicateMessage",
     "EndedFromOutside",
     "Forgotten",
@@ -77,6 +81,8 @@ __all__ = [
     "SagaCancelled",
     "SagaEnded",
     "SagaError",
+    "SchemaTooNew",
+    "SchemaTooOld",
     "ServerFailed",
     "Stale",
     "StartupError",
@@ -297,6 +303,18 @@ class StartupError(AmendsError):
 
 class AlreadyRunning(StartupError):
     """These data are already in use by another `amends up`."""
+
+
+class DowngradeRefused(StartupError):
+    """A schema only goes forward: what was written since would be lost."""
+
+
+class SchemaTooNew(StartupError):
+    """Newer code than this has migrated the database."""
+
+
+class SchemaTooOld(StartupError):
+    """The database lacks what this code needs."""
 
 
 class PortTaken(StartupError):

@@ -6,6 +6,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from amends.database import conninfo
+from amends.revisions import MARK, head, refuse_newer
 
 __all__ = ["migrate", "owner_engine"]
 
@@ -15,6 +16,15 @@ _LOCK = text("select pg_advisory_lock(hashtext('amends.migrate'))")
 _SCHEMA = text("create schema if not exists amends")
 """Home of Alembic's own version table, so it must be there before the first revision."""
 
+_MIGRATED = text("select to_regclass('amends.alembic_version') is not null")
+"""Whether anything was migrated here before."""
+
+_REVISION = text("select version_num from amends.alembic_version")
+"""How far."""
+
+_WHERE = text("select 'database ' || current_database()")
+"""Which database it is, for people."""
+
 
 def owner_engine(url: str) -> Engine:
     """A SQLAlchemy engine that acts as the schema's owner; for set-up, not for traffic."""
@@ -22,11 +32,16 @@ def owner_engine(url: str) -> Engine:
     return create_engine("postgresql+psycopg://", connect_args=arguments, poolclass=NullPool)
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, to: str | None = None) -> None:
     """Run every revision that this database has not seen, in the connection's transaction.
 
     Args:
         connection: of the schema's owner, who may create roles.
+        to: the revision to stop at; the last when not given.
+
+    Raises:
+        SchemaTooNew: newer code has migrated it.
+        DowngradeRefused: it is beyond that revision.
     """
     # here, for it takes a tenth of what importing a worker does, and only who migrates needs it
     from alembic import command
@@ -37,4 +52,7 @@ def migrate(connection: Connection) -> None:
     config.attributes["connection"] = connection
     connection.execute(_LOCK)
     connection.execute(_SCHEMA)
-    command.upgrade(config, "head")
+    if connection.execute(_MIGRATED).scalar_one():
+        refuse_newer(connection.execute(_REVISION).scalar_one_or_none(), connection.execute(_WHERE).scalar_one())
+    command.upgrade(config, to or "head")
+    connection.execute(text(MARK.format(to or head())))

@@ -20,7 +20,8 @@ from amends.app import App, Resources
 from amends.command_activities import bind_activities, command_activities
 from amends.compensation import Compensation
 from amends.connect import connect
-from amends.database import open_pool
+from amends.connections import address_of
+from amends.database import Pool, open_pool
 from amends.delivering import Delivery
 from amends.dispatch import ExecuteCommand
 from amends.erasing import ErasureActivities
@@ -31,6 +32,7 @@ from amends.process import Process
 from amends.process_manager_workflow import ProcessManagerActivities, RunProcessManager, start_process_managers
 from amends.projection_workflow import ProjectionActivities, RunProjection, start_projections
 from amends.rebuild_workflow import RebuildActivities, RebuildProjection, start_rebuilds
+from amends.revisions import FOUND, refuse_other
 from amends.runner import RUNNER
 from amends.saga_activities import SagaActivities
 from amends.saga_log import SagaLog
@@ -39,12 +41,22 @@ from amends.store import EventStore
 from amends.sweep import Sweep, SweepActivities, schedule_sweep
 from amends.versioning import deployment_config, follow_current
 
-__all__ = ["open_worker", "run_worker", "start_followers"]
+__all__ = ["LASTING", "open_worker", "run_worker", "start_followers"]
 
 log = structlog.get_logger("amends.worker")
 
 CACHED_WORKFLOWS = 2_000
 """Running sagas kept in memory; one that falls out is replayed from its history when it goes on."""
+
+LASTING: tuple[type[Any], ...] = (
+    ExecuteCommand,
+    Compensation,
+    Sweep,
+    RunProjection,
+    RunProcessManager,
+    RebuildProjection,
+)
+"""The engine's own workflows."""
 
 
 @asynccontextmanager
@@ -61,12 +73,15 @@ async def open_worker(
 
     Raises:
         StartupError: no database is set, or half a version.
+        SchemaTooNew: newer code has migrated the database.
+        SchemaTooOld: it is not migrated as far as this code needs.
     """
     if settings.database_url is None:
         raise StartupError("A worker needs AMENDS_DATABASE_URL; or let it work for `amends up`, with --join")
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(url, "writer", settings.pool_size))
+        await _see_schema(pool, url)
         notifier = await stack.enter_async_context(Notifier(pool))
         store = EventStore(pool)
         aggregates: list[type[Aggregate[Any, Any]]] = [*app.aggregates, SagaLog]
@@ -84,12 +99,11 @@ async def open_worker(
         ]
         processes = [definition.name for definition in definitions if definition.name is not None]
         sagas, sweeping = SagaActivities(pool, client), SweepActivities(pool, client, settings.task_queue, processes)
-        lasting = [ExecuteCommand, Compensation, Sweep, RunProjection, RunProcessManager, RebuildProjection]
-        follow_current(settings, lasting)
+        follow_current(settings, LASTING)
         yield Worker(
             client,
             task_queue=settings.task_queue,
-            workflows=[*app.workflows, *lasting],
+            workflows=[*app.workflows, *LASTING],
             activities=[
                 *command_activities(handler, aggregates),
                 *doors,
@@ -157,6 +171,13 @@ async def run_worker(app: App, settings: Settings) -> None:
             await worker.shutdown()
             await running
     log.info("worker_stopped")
+
+
+async def _see_schema(pool: Pool, url: str) -> None:
+    """See that the database has the schema of this code, before any work is taken."""
+    async with pool.connection() as connection:
+        row = await (await connection.execute(FOUND)).fetchone()
+    refuse_other(None if row is None else row[0], address_of(url))
 
 
 async def _begin(app: App, settings: Settings, client: Client) -> None:

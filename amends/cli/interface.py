@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import psycopg
 import typer
 
 from amends.app import install, load_app
+from amends.checking.scratch import scratch_server
 from amends.cli.people import screen, told_to_people
 from amends.database import conninfo
-from amends.embedded import EmbeddedPostgres, free_port
 from amends.errors import InvalidInput
 from amends.interface import PublicView, compare, promise, public_views, reference
 from amends.settings import Settings
 
 __all__ = ["sql"]
-
-PASSING = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-"""What is thrown away need not survive anything."""
 
 
 def docs(page: Annotated[Path, typer.Argument(help="A page with the marker; what is above it stays.")]) -> None:
@@ -73,15 +69,9 @@ def _database() -> Iterator[str]:
         yield settings.database_url.get_secret_value()
         return
     app = load_app(settings.app)
-    with TemporaryDirectory(prefix="amends-") as home:
-        server = EmbeddedPostgres(Path(home), free_port(), options=PASSING)
-        try:
-            server.start()
-            server.wait_ready()
-            install(app, server.url)
-            yield server.url
-        finally:
-            server.stop()
+    with scratch_server(None) as url:
+        install(app, url)
+        yield url
 
 
 def _read(path: Path) -> str:

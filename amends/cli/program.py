@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from amends.app import load_app
+from amends.cli.checking import check
 from amends.cli.deploying import deploy, versions
 from amends.cli.exporting import export, restore
 from amends.cli.following import compare_, follow
@@ -35,6 +36,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     show,
     trace,
     diagram,
+    check,
     deploy,
     versions,
     import_,
