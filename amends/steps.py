@@ -17,6 +17,7 @@ from amends.errors import InvalidInput, Refused
 from amends.messages import Command
 from amends.policies import CALL, COMMAND, Policy
 from amends.records import REASON, Context, Receipt, Refusal, UndoStep
+from amends.sealing import has_personal, is_closed
 from amends.turns import Turns
 from amends.values import MASK, personal_in, problems_of, redacted
 
@@ -133,9 +134,13 @@ def check_input(name: str, data: Any, *, call: bool) -> Any:
     if name not in _arguments:
         raise InvalidInput({"input": f"this worker does not know what {name} takes"})
     try:
-        return to_jsonable_python(_arguments[name].validate_python(data))
+        argument = _arguments[name].validate_python(data)
     except ValidationError as error:
         raise InvalidInput(problems_of(error)) from None
+    if has_personal(argument) and not is_closed(argument):
+        told = f"{name} takes personal data, which the history would keep in clear; skip or resolve the step instead"
+        raise InvalidInput({"input": told})
+    return to_jsonable_python(argument)
 
 
 def shown_input(name: str, data: Any, *, call: bool) -> Any:
