@@ -25,8 +25,8 @@ from amends.testing.faults.waiting import until
 
 __all__ = ["kill_worker"]
 
-READY_SECONDS = 60.0
-"""How long it may take to bring every saga to its point."""
+READY_SECONDS = 150.0
+"""How long it may take to bring every saga to its point, dozens at a time on a busy machine."""
 
 
 async def kill_worker(bench: Bench, scenarios: Mapping[str, Scenario[Any]], cases: Sequence[Case]) -> list[Any]:
