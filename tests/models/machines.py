@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-__all__ = ["LoopedMachine", "run_machine"]
+__all__ = ["SHRINKING", "LoopedMachine", "run_machine"]
 
 T = TypeVar("T")
 
 USUAL = 100
 """Examples of Hypothesis' own profile, which is the suite's: the numbers below are meant for that."""
+
+SHRINKING = 900
+"""Seconds that a test may take whose program fails: Hypothesis looks for a shorter one for at most five minutes."""
 
 PATIENCE = 60
 """Seconds in which a step has ended, or hangs."""
@@ -55,6 +58,9 @@ async def run_machine(
         database=None,
         deadline=None,
         print_blob=False,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),  # what is not shrunk is not explained either
         suppress_health_check=list(HealthCheck),
     )
-    await asyncio.to_thread(run_state_machine_as_test, lambda: machine(loop), settings=chosen)
+    run: Callable[..., None] = run_state_machine_as_test  # takes whatever makes a machine, which its type leaves out
+    await asyncio.to_thread(run, lambda: machine(loop), settings=chosen)

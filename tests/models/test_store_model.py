@@ -29,13 +29,14 @@ from amends.database import Pool, conninfo, open_pool
 from amends.errors import CommandIdReused
 from amends.feed import Feed
 from amends.handler import CommandHandler
-from amends.messages import Command, Event
+from amends.messages import Command
 from amends.records import Position, Receipt
 from amends.store import EventStore
 from tests.engine.property_rows import PLANNED, plan_crashes
-from tests.kernel.kernel_shop import Add, Added, Counter, DropName, NameDropped, NamesTaken, TakeNames, context, until
+from tests.kernel.kernel_shop import Add, Added, Counter, DropName, TakeNames, context, until
 from tests.kernel.lossy_proxy import LossyProxy, lossy
-from tests.models.machines import LoopedMachine, run_machine
+from tests.models.machines import SHRINKING, LoopedMachine, run_machine
+from tests.models.store_books import Books, Recorded
 
 PROGRAMS, STEPS = 30, 25
 """How much is tried in the suite."""
@@ -95,69 +96,6 @@ SNAPSHOTS = "select stream, version, state from amends.snapshots where stream li
 
 
 @dataclass
-class Recorded:
-    """A command as the model remembers it."""
-
-    command: Command
-    stream: str
-    outcome: str
-    refusal: str | None
-    version: int
-    events: int
-
-
-@dataclass
-class Model:
-    """What the store should hold."""
-
-    streams: dict[str, list[tuple[Event, str]]] = field(default_factory=dict)
-    commands: dict[str, Recorded] = field(default_factory=dict)
-    claims: dict[str, str] = field(default_factory=dict)
-    """By value, the stream that holds it."""
-
-    def version(self, stream: str) -> int:
-        return len(self.streams.get(stream, []))
-
-    def do(self, id: str, command: Command, stream: str) -> Recorded:
-        """A command that is handled; a known one has been."""
-        if id not in self.commands:
-            events, refusal = self._decide(command, stream)
-            if events:
-                self.streams.setdefault(stream, []).extend((event, id) for event in events)
-            outcome = "refused" if refusal else "done"
-            version = self.version(stream)
-            self.commands[id] = Recorded(command, stream, outcome, refusal, version, len(events))
-        return self.commands[id]
-
-    def refusal(self, command: Command) -> str | None:
-        match command:
-            case Add(amount=amount) if amount > 1000:
-                return "TooMuch"
-            case TakeNames(names=names, quietly=False) if any(name in self.claims for name in names):
-                return "NameTaken"
-        return None
-
-    def _decide(self, command: Command, stream: str) -> tuple[list[Event], str | None]:
-        if (refusal := self.refusal(command)) is not None:
-            return [], refusal
-        match command:
-            case Add(counter_id=id, amount=amount, times=times):
-                return [Added(counter_id=id, amount=amount)] * times, None
-            case TakeNames(names=names, quietly=True):
-                for name in names:
-                    self.claims.setdefault(name, stream)
-                return [], None
-            case TakeNames(counter_id=id, names=names):
-                self.claims |= dict.fromkeys(names, stream)
-                return [NamesTaken(counter_id=id, names=names)], None
-            case DropName(counter_id=id, name=name):
-                if self.claims.get(name) == stream:
-                    del self.claims[name]
-                return [NameDropped(counter_id=id, name=name)], None
-        raise AssertionError(command)
-
-
-@dataclass
 class Place:
     """The database of the test, ways to it, and how often things went wrong."""
 
@@ -180,7 +118,7 @@ class EventStoreMachine(LoopedMachine):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, place: Place) -> None:
         super().__init__(loop)
-        self._place, self._model = place, Model()
+        self._place, self._model = place, Books()
         self._ids, self._program = count(1), next(place.programs)
         self._processes = [self._process(pool) for pool in place.pools]
         self._at: Position = self.wait(place.feed.head())
@@ -258,6 +196,13 @@ class EventStoreMachine(LoopedMachine):
     # What is true after each step
 
     @invariant()
+    def it_is_as_in_the_model(self) -> None:
+        self.streams_are_as_in_the_model()
+        self.commands_have_their_events()
+        self.claims_are_as_in_the_model()
+        self.loading_gives_what_replaying_all_gives()
+        self.the_feed_shows_each_event_once_and_in_order()
+
     def streams_are_as_in_the_model(self) -> None:
         found: dict[str, list[tuple[int, str, Any, str]]] = {}
         for stream, version, name, data, id in self._rows(WRITTEN):
@@ -271,7 +216,6 @@ class EventStoreMachine(LoopedMachine):
         }
         assert dict(self._rows(HEADS)) == {stream: len(events) for stream, events in self._model.streams.items()}
 
-    @invariant()
     def commands_have_their_events(self) -> None:
         assert {row[0]: row[1:] for row in self._rows(RECORDS)} == {
             id: (r.command.message_name, r.stream, r.outcome, r.refusal, r.version, r.events)
@@ -279,12 +223,10 @@ class EventStoreMachine(LoopedMachine):
         }
         assert self._rows(MISPLACED) == []
 
-    @invariant()
     def claims_are_as_in_the_model(self) -> None:
         claims = {sha256(name.encode()).hexdigest(): by for name, by in self._model.claims.items()}
         assert dict(self._rows(CLAIMS)) == claims
 
-    @invariant()
     def loading_gives_what_replaying_all_gives(self) -> None:
         for stream in self._model.streams:
             events = [event for event, _ in self._model.streams[stream]]
@@ -299,7 +241,6 @@ class EventStoreMachine(LoopedMachine):
             events = [event for event, _ in self._model.streams[stream][:version]]
             assert Counter.model_validate(state) == Counter().replay(events)
 
-    @invariant()
     def the_feed_shows_each_event_once_and_in_order(self) -> None:
         wanted = sum(len(events) for events in self._model.streams.values())
         self.wait(until(lambda: self._read(wanted)))
@@ -352,7 +293,7 @@ class EventStoreMachine(LoopedMachine):
         model = (
             self._model
             if commits
-            else Model(
+            else Books(
                 {stream: [*events] for stream, events in self._model.streams.items()},
                 dict(self._model.commands),
                 dict(self._model.claims),
@@ -450,6 +391,7 @@ async def placed(url: str) -> AsyncIterator[Place]:
             yield Place(url, owner, proxy, [one, other], direct, Feed(projector), count(1))
 
 
+@pytest.mark.timeout(SHRINKING)
 async def test_given_any_commands_and_deaths_when_handled_then_the_store_holds_what_a_dictionary_would(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
