@@ -176,6 +176,7 @@ class CommandHandler:
                 refused=no.refused if isinstance(no, ClaimTaken) else no,
                 started_at=started_at,
                 attempt=attempt,
+                on=on,
             )
         if done.status == "conflict" and done.since and warm.version + len(done.since) == done.version:
             warm.apply(done.since, done.version)

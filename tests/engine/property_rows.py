@@ -15,8 +15,9 @@ from amends.feed import Feed, Row
 from amends.messages import Event
 from amends.projection import Projection
 from amends.records import Position, Recorded
+from tests.engine.readside_shop import install
 
-__all__ = ["KINDS", "PLANNED", "Cut", "Happened", "declare", "plan_crashes"]
+__all__ = ["BUILD_CRASHES", "KINDS", "PLANNED", "Cut", "Happened", "declare", "fresh", "plan_crashes"]
 
 KINDS = ["add", "append", "set", "delete", "derive", "fail", "refuse", "half", "null"]
 
@@ -119,3 +120,41 @@ def plan_crashes(owner: psycopg.Connection[Any], plan: list[int]) -> None:
     owner.execute("truncate amends.crashes")
     with owner.cursor() as cursor:
         cursor.executemany("insert into amends.crashes values (%s)", [(n,) for n in plan])
+
+
+BUILD_CRASHES = """
+create trigger crash after update on amends.checkpoints for each row
+    when (new.projection = 'batched' and (new.position, new.role) is distinct from (old.position, old.role))
+    execute function amends.crash();
+create constraint trigger crash_at_commit after update on amends.checkpoints deferrable initially deferred for each row
+    when (new.projection = 'batched' and (new.position, new.role) is distinct from (old.position, old.role))
+    execute function amends.crash();
+create trigger crash_at_beginning after insert on amends.checkpoints for each row
+    when (new.projection = 'batched') execute function amends.crash();
+create trigger crash after insert or update on amends.generations for each row
+    when (new.projection = 'batched') execute function amends.crash();
+create trigger crash after insert on amends.dead_letters for each row
+    when (new.projection = 'batched') execute function amends.crash();
+create trigger crash_at_deletion after delete on amends.dead_letters for each row
+    when (old.projection = 'batched') execute function amends.crash();
+"""
+"""There are steps when a follower or builder moves, parks, or has applied what was parked, and at those of a swap."""
+
+
+def fresh(owner: psycopg.Connection[Any], url: str, *projections: Projection) -> None:
+    """Everything empty, and both projections at the beginning."""
+    owner.execute("truncate amends.crashes")
+    owner.execute("set session_replication_role = replica")
+    owner.execute("truncate amends.events, amends.streams, amends.commands, amends.dead_letters, amends.projection_log")
+    for projection in projections:
+        for table in ("checkpoints", "generations"):
+            owner.execute(f"delete from amends.{table} where projection = %s".encode(), (projection.name,))
+        for view in (projection.name, f"{projection.name}_strict"):
+            owner.execute(f"drop view if exists views.{view}".encode())
+    built = "select relname from pg_class where relnamespace = 'read_models'::regnamespace and relkind = 'r'"
+    for (table,) in owner.execute(built).fetchall():
+        if table.startswith(("batched_", "single_")):
+            owner.execute(f"drop table read_models.{table}".encode())
+    owner.execute("set session_replication_role = default")
+    for projection in projections:
+        install(url, projection)

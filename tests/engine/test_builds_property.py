@@ -23,7 +23,6 @@ from amends.database import Pool, open_pool
 from amends.errors import NothingToDo, Superseded
 from amends.feed import Feed
 from amends.installation import begin_build
-from amends.projection import Projection
 from amends.projection_operator import ProjectionOperator, open_operator
 from amends.projector import Projector
 from amends.rebuild_request import RebuildRequest
@@ -31,28 +30,10 @@ from amends.rebuilding import rebuild
 from amends.records import Position
 from amends.schema import owner_engine
 from amends.swapping import roll_back
-from tests.engine.property_rows import KINDS, PLANNED, Cut, Happened, declare, plan_crashes
-from tests.engine.readside_shop import append, connect, install
+from tests.engine.property_rows import BUILD_CRASHES, KINDS, PLANNED, Cut, Happened, declare, fresh, plan_crashes
+from tests.engine.readside_shop import append, connect
 
 WHO = ("Grace", "to see")
-
-CRASHES = """
-create trigger crash after update on amends.checkpoints for each row
-    when (new.projection = 'batched' and (new.position, new.role) is distinct from (old.position, old.role))
-    execute function amends.crash();
-create constraint trigger crash_at_commit after update on amends.checkpoints deferrable initially deferred for each row
-    when (new.projection = 'batched' and (new.position, new.role) is distinct from (old.position, old.role))
-    execute function amends.crash();
-create trigger crash_at_beginning after insert on amends.checkpoints for each row
-    when (new.projection = 'batched') execute function amends.crash();
-create trigger crash after insert or update on amends.generations for each row
-    when (new.projection = 'batched') execute function amends.crash();
-create trigger crash after insert on amends.dead_letters for each row
-    when (new.projection = 'batched') execute function amends.crash();
-create trigger crash_at_deletion after delete on amends.dead_letters for each row
-    when (old.projection = 'batched') execute function amends.crash();
-"""
-"""There are steps when a follower or builder moves, parks, or has applied what was parked, and at those of a swap."""
 
 AGAIN = (OperationalError, OwnerOperationalError, Superseded)
 """What a worker meets that crashes, or comes in the way of one that has not noticed yet that it is dead."""
@@ -204,25 +185,6 @@ class World:
             return begin_build(connection, self.batched, *WHO)
 
 
-def fresh(owner: psycopg.Connection[Any], url: str, *projections: Projection) -> None:
-    """Everything empty, and both projections at the beginning."""
-    owner.execute("truncate amends.crashes")
-    owner.execute("set session_replication_role = replica")
-    owner.execute("truncate amends.events, amends.streams, amends.commands, amends.dead_letters, amends.projection_log")
-    for projection in projections:
-        for table in ("checkpoints", "generations"):
-            owner.execute(f"delete from amends.{table} where projection = %s".encode(), (projection.name,))
-        for view in (projection.name, f"{projection.name}_strict"):
-            owner.execute(f"drop view if exists views.{view}".encode())
-    built = "select relname from pg_class where relnamespace = 'read_models'::regnamespace and relkind = 'r'"
-    for (table,) in owner.execute(built).fetchall():
-        if table.startswith(("batched_", "single_")):
-            owner.execute(f"drop table read_models.{table}".encode())
-    owner.execute("set session_replication_role = default")
-    for projection in projections:
-        install(url, projection)
-
-
 def rows_of(owner: psycopg.Connection[Any], name: str) -> list[list[tuple[Any, ...]]]:
     letters = """
     select d.key, d.position, split_part(d.error, ':', 1), d.state
@@ -258,7 +220,7 @@ async def test_given_any_events_decisions_builds_and_crashes_when_projected_in_p
         def all_examples() -> None:
             with psycopg.connect(database_url, autocommit=True) as owner:
                 owner.execute(PLANNED)
-                owner.execute(CRASHES)
+                owner.execute(BUILD_CRASHES)
 
                 @settings(
                     max_examples=settings().max_examples // 6,

@@ -24,6 +24,7 @@ class LossyProxy:
     def __init__(self, url: str) -> None:
         self._parts = conninfo_to_dict(url)
         self._next: Literal["pass", "lose", "hold"] = "pass"
+        self._hangs_up = False
         self.answered = asyncio.Event()
         self.release = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -36,12 +37,18 @@ class LossyProxy:
         """Keeps the server's next answer back until `release` is set."""
         self._next = "hold"
 
+    def hang_up_after_next_request(self) -> None:
+        """Closes the client's connection when its request has gone out to the server, which may act on it still."""
+        self._hangs_up = True
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client."""
+        if (serving := asyncio.current_task()) is not None:
+            self._tasks.add(serving)
         server_reader, server_writer = await asyncio.open_connection(
             str(self._parts["host"]), int(str(self._parts["port"]))
         )
-        up = asyncio.create_task(self._up(reader, server_writer))
+        up = asyncio.create_task(self._up(reader, server_writer, writer))
         self._tasks.add(up)
         try:
             while data := await server_reader.read(CHUNK):
@@ -63,11 +70,17 @@ class LossyProxy:
                 with suppress(OSError):
                     await end.wait_closed()
 
-    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _up(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
                 writer.write(data)
                 await writer.drain()
+                if self._hangs_up:
+                    self._hangs_up = False
+                    client.close()
+                    return
             writer.write_eof()
 
     async def finish(self) -> None:
