@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from amends.database import conninfo
 
-__all__ = ["migrate", "owner_engine"]
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = ["latest_revision", "migrate", "owner_engine"]
 
 _LOCK = text("select pg_advisory_lock(hashtext('amends.migrate'))")
 """One migration at a time: the others wait, then find nothing to do."""
@@ -30,11 +35,26 @@ def migrate(connection: Connection) -> None:
     """
     # here, for it takes a tenth of what importing a worker does, and only who migrates needs it
     from alembic import command
-    from alembic.config import Config
 
-    config = Config()
-    config.set_main_option("script_location", "amends:migrations")
+    config = _config()
     config.attributes["connection"] = connection
     connection.execute(_LOCK)
     connection.execute(_SCHEMA)
     command.upgrade(config, "head")
+
+
+def latest_revision() -> str:
+    """The last revision that this code has."""
+    from alembic.script import ScriptDirectory
+
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "amends:migrations")
+    return config
