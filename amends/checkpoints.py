@@ -10,7 +10,7 @@ import structlog
 
 from amends.errors import InvalidInput
 from amends.freshness import Freshness, Standing, judge
-from amends.listen import FIRST_RETRY, LAST_RETRY, Listener
+from amends.listen import FIRST_RETRY, LAST_RETRY, Listener, scattered
 from amends.notify import CHECKPOINTS, CLEAR
 from amends.records import START, Position
 from amends.sources import Sources
@@ -233,7 +233,7 @@ class Checkpoints:
                 log.warning("checkpoints_lost", error=str(error), retry_seconds=retry)
                 self._listener = None
                 self._tell(None)
-                await asyncio.sleep(retry)
+                await asyncio.sleep(scattered(retry))
                 retry = min(2 * retry, LAST_RETRY)
 
     async def _learn(self, heard: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ from psycopg.rows import TupleRow
 
 from amends.database import Role, conninfo
 
-__all__ = ["FIRST_RETRY", "LAST_RETRY", "Listener"]
+__all__ = ["FIRST_RETRY", "LAST_RETRY", "Listener", "scattered"]
 
 log = structlog.get_logger("amends.notify")
 
@@ -23,6 +24,11 @@ FIRST_RETRY = 0.05
 
 LAST_RETRY = 5.0
 """Most seconds between two attempts."""
+
+
+def scattered(seconds: float) -> float:
+    """A pause of about so many seconds: whoever lost a server in the same moment does not come back in the same one."""
+    return seconds * random.uniform(0.5, 1.0)
 
 
 class Listener:
@@ -95,7 +101,7 @@ class Listener:
 
     async def _reconnect(self) -> AsyncConnection[TupleRow]:
         while True:
-            await asyncio.sleep(self._retry)
+            await asyncio.sleep(scattered(self._retry))
             # what was heard, not what was connected, ends the backing off: a connection may break at once
             self._retry = min(2 * self._retry, LAST_RETRY)
             try:

@@ -10,7 +10,7 @@ from typing import Self
 import structlog
 
 from amends.database import Pool
-from amends.listen import FIRST_RETRY, LAST_RETRY, Listener
+from amends.listen import FIRST_RETRY, LAST_RETRY, Listener, scattered
 from amends.records import START, Position
 
 __all__ = ["CHECKPOINTS", "CLEAR", "EVENTS", "NOTIFY", "Listener", "Notifier", "clear"]
@@ -93,7 +93,7 @@ class Notifier:
                 except Exception as error:  # pool timeouts too: whatever it is, readers poll meanwhile
                     log.warning("notify_failed", channel=EVENTS, error=str(error), retry_seconds=retry)
                     self._poked.set()
-                    await asyncio.sleep(retry)
+                    await asyncio.sleep(scattered(retry))
                     retry = min(2 * retry, LAST_RETRY)
             if self._leaving and self._sent == self._highest:
                 return

@@ -19,6 +19,7 @@ from amends.errors import InvalidInput
 from amends.exporting import COLUMNS, FORMAT, TABLES
 from amends.notify import EVENTS, NOTIFY
 from amends.process_manager import ProcessManager
+from amends.transactions import let_pass
 from amends.values import Value, problems_of
 
 __all__ = ["restore_log"]
@@ -31,11 +32,6 @@ EMPTY = "select not exists (select from {})"
 
 XID = "select pg_current_xact_id()::text::bigint"
 """This transaction's id; outside of one, an id that is used up."""
-
-PASS = """
-do $$ begin for n in 1..{} loop perform pg_current_xact_id(); commit; end loop; end $$
-"""
-"""Let so many transaction ids pass: a fresh cluster has not had as many as a long log needs."""
 
 STAGE = "create temp table amends_lines (line jsonb not null) on commit drop"
 """Where the file's lines are put."""
@@ -212,10 +208,8 @@ def _fits(connection: Connection[Any], header: _Header) -> None:
 
 
 def _let_pass(connection: Connection[Any], needed: int) -> None:
-    """See to it that there are so many past transaction ids."""
-    lacking = needed + 1 - _value(connection, XID)
-    if lacking > 0:
-        connection.execute(sql.SQL(PASS).format(sql.Literal(lacking)))
+    """See to it that there are so many past transaction ids: a fresh cluster has not had as many as a long log."""
+    let_pass(connection, needed + 1 - _value(connection, XID))
 
 
 def _stage(connection: Connection[Any], file: BinaryIO, progress: Callable[[int, str], None]) -> None:

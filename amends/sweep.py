@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -36,7 +37,16 @@ from amends.ending import EndedSaga
 from amends.recall import recall
 from amends.visibility import FINAL, MEMO, SAGA_STATUS, SagaMemo, business_keys, quoted
 
-__all__ = ["Sweep", "SweepActivities", "begin_sweep", "brought_to_their_end", "schedule_sweep", "start_sweep"]
+__all__ = [
+    "Sweep",
+    "SweepActivities",
+    "begin_sweep",
+    "brought_to_their_end",
+    "compensate",
+    "schedule_sweep",
+    "start_sweep",
+    "sweep_id",
+]
 
 log = structlog.get_logger("amends.sweep")
 
@@ -96,6 +106,31 @@ async def brought_to_their_end(connection: Connection, runs: Sequence[WorkflowEx
     ended = ([run.id for run in runs], [run.run_id for run in runs], [run.close_time for run in runs])
     rows = await (await connection.execute(SETTLED, ended)).fetchall()
     return {run_id for (run_id,) in rows}
+
+
+async def compensate(
+    client: Client, task_queue: str, ended: EndedSaga, memo: SagaMemo, keys: Sequence[SearchAttributePair[Any]] = ()
+) -> None:
+    """Start the compensation of a saga, unless it is under way.
+
+    Args:
+        client: connected to Temporal.
+        task_queue: where it runs.
+        ended: the saga.
+        memo: of the saga: in whose name it is undone.
+        keys: the saga's business keys, by which its compensation is found too.
+    """
+    await client.start_workflow(
+        Compensation.run,
+        ended,
+        id=compensation_id(ended.saga_id),
+        task_queue=task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        memo={MEMO: SagaMemo(actor=memo.actor, trace=memo.trace, labels=memo.labels)},
+        search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
+        static_summary=f"puts {ended.saga_id} right, which was {ended.reason}",
+    )
 
 
 class SweepActivities:
@@ -170,17 +205,7 @@ class SweepActivities:
             started_at=saga.start_time,
             reason=REASONS[saga.status] if saga.status else "",
         )
-        await self._client.start_workflow(
-            Compensation.run,
-            ended,
-            id=compensation_id(ended.saga_id),
-            task_queue=self._queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            memo={MEMO: SagaMemo(actor=memo.actor, trace=memo.trace, labels=memo.labels)},
-            search_attributes=TypedSearchAttributes([*keys, SearchAttributePair(SAGA_STATUS, "Running")]),
-            static_summary=f"puts {ended.saga_id} right, which was {ended.reason}",
-        )
+        await compensate(self._client, self._queue, ended, memo, keys)
         return True
 
 
@@ -199,6 +224,11 @@ class Sweep:
         )
 
 
+def sweep_id(task_queue: str) -> str:
+    """Id of the schedule of a task queue's sweeps."""
+    return f"sweep@{task_queue}"
+
+
 async def schedule_sweep(client: Client, task_queue: str) -> None:
     """See to it that the sweep runs every minute; a schedule that is there already is left as it is.
 
@@ -206,10 +236,10 @@ async def schedule_sweep(client: Client, task_queue: str) -> None:
         client: connected to Temporal.
         task_queue: whose sagas are looked after.
     """
-    action = ScheduleActionStartWorkflow(Sweep.run, id=f"sweep@{task_queue}", task_queue=task_queue)
+    action = ScheduleActionStartWorkflow(Sweep.run, id=sweep_id(task_queue), task_queue=task_queue)
     with suppress(ScheduleAlreadyRunningError):
         await client.create_schedule(
-            f"sweep@{task_queue}",
+            sweep_id(task_queue),
             Schedule(
                 action=action,
                 spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=EVERY)]),

@@ -39,6 +39,7 @@ from amends.saga_log import SagaLog
 from amends.settings import Settings
 from amends.store import EventStore
 from amends.sweep import Sweep, SweepActivities, schedule_sweep
+from amends.transactions import refuse_a_log_ahead
 from amends.versioning import deployment_config, follow_current
 
 __all__ = ["LASTING", "open_worker", "run_worker", "start_followers"]
@@ -72,7 +73,7 @@ async def open_worker(
         interceptors: what comes between Temporal and workflows or activities.
 
     Raises:
-        StartupError: no database is set, or half a version.
+        StartupError: no database is set, or half a version; or the log is ahead of the database's cluster.
         SchemaTooNew: newer code has migrated the database.
         SchemaTooOld: it is not migrated as far as this code needs.
     """
@@ -88,6 +89,8 @@ async def open_worker(
         handler = CommandHandler(store, aggregates, notifier.poke)
         followers = max(2, sum(each.partitions for each in app.projections) + len(app.process_managers))
         projector_pool = await stack.enter_async_context(open_pool(url, "projector", followers))
+        async with projector_pool.connection() as connection:
+            await refuse_a_log_ahead(connection)
         projecting = ProjectionActivities(app.projections, url, projector_pool)
         rebuilding = RebuildActivities(app.projections, url, app.views)
         delivery = Delivery(client, settings)

@@ -1,4 +1,4 @@
-"""Commands that write the whole log to a file, and make an empty database of it again."""
+"""Commands that write the whole log to a file, make an empty database of it again, and fit a dump into its cluster."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from amends.errors import InvalidInput, ServerFailed, StartupError
 from amends.exporting import export_log
 from amends.restoring import restore_log
 from amends.settings import Settings
+from amends.transactions import advance as advance_
 
-__all__ = ["export", "restore"]
+__all__ = ["advance", "export", "restore"]
 
 OWNER_ONLY = 0o600
 """Who may read an export: it holds personal data."""
@@ -65,6 +66,26 @@ def restore(
             connection, opened, managers, lambda done, told: progress.update(task, completed=done, told=told)
         )
     screen.print(f"Restored {_told(rows)}. The read models follow as soon as a worker runs.", highlight=False)
+
+
+def advance(
+    past: Annotated[
+        int, typer.Option(min=0, help="Also past this transaction, for positions that somebody still holds.")
+    ] = 0,
+) -> None:
+    """Let transaction ids pass until those of the log are past: after a dump was restored into another cluster."""
+    columns = (TextColumn("Transaction ids"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with _owner(Settings()) as connection, Progress(*columns, console=screen, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        done = advance_(connection, past, lambda done, total: progress.update(task, completed=done, total=total))
+    screen.print(f"{done.passed:,} transaction ids have passed; the next one is {done.next}.", highlight=False)
+    if done.before_their_turn:
+        screen.print(
+            f"{done.before_their_turn:,} events were written before that, and come before the others in the feed: let "
+            "`amends views rebuild` read all of it, projection by projection; process managers have passed them over.",
+            style="red",
+            highlight=False,
+        )
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from amends.app import load_app
 from amends.cli.checking import check
 from amends.cli.deploying import deploy, versions
-from amends.cli.exporting import export, restore
+from amends.cli.doctor import doctor
+from amends.cli.exporting import advance, export, restore
 from amends.cli.following import compare_, follow
 from amends.cli.importing import import_
 from amends.cli.interface import sql
@@ -44,6 +45,8 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     compare_,
     export,
     restore,
+    advance,
+    doctor,
 )
 """The engine's own commands."""
 

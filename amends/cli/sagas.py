@@ -1,20 +1,23 @@
-"""`amends saga …`: look at sagas, repair what is parked, cancel, sweep."""
+"""`amends saga …`: look at sagas, repair what is parked, cancel, sweep, begin anew or undo after a restore."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic_core import from_json, to_json
 from rich.text import Text
 
+from amends.app import load_app
+from amends.cli.doctor import open_log
 from amends.cli.people import Json, answers, print_json, reached, screen, told_to_people
 from amends.connect import connect
 from amends.errors import InvalidInput
 from amends.listing import ListedSaga
 from amends.operator import Operator
+from amends.redoing import Redoing, ended
 from amends.repair import Abandon, Cancel, Repair, Resolve, Retry, SagaView, Skip
 from amends.settings import Settings
 from amends.visibility import SagaStatus
@@ -116,6 +119,21 @@ def sweep(json: Json = False) -> None:
         answers().print(saga, highlight=False, soft_wrap=True)
 
 
+def redo(
+    workflows: Annotated[list[str], typer.Argument(help="Sagas, children of one, or commands, by workflow id.")],
+    actor: Actor,
+    reason: Reason,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds in which one is to end before the next begins.")] = 30.0,
+) -> None:
+    """Let workflows begin anew after a restore, one when the other has ended; what the log knows is not done again."""
+    _restored(workflows, lambda redoing, id: redoing.redo(id, actor, reason), "begins anew", wait)
+
+
+def undo(saga: Saga, actor: Actor, reason: Reason) -> None:
+    """Undo a saga that Temporal has forgotten, by what the log knows of it."""
+    _restored([saga], lambda redoing, id: redoing.undo(id, actor, reason), "is being undone")
+
+
 def sagas() -> typer.Typer:
     """The commands, to be mounted as `saga`."""
     line = typer.Typer(no_args_is_help=True, help="Look at sagas, repair what is parked, cancel, sweep.")
@@ -133,7 +151,24 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "abandon": abandon,
     "cancel": cancel,
     "sweep": sweep,
+    "redo": redo,
+    "undo": undo,
 }
+
+
+def _restored(ids: Sequence[str], act: Callable[[Redoing, str], Awaitable[None]], done: str, wait: float = 0) -> None:
+    async def each() -> None:
+        settings = reached(Settings())
+        client = await connect(settings)
+        async with open_log(settings) as log:
+            redoing = Redoing(client, log, settings, load_app(settings.app).process_managers)
+            for number, id in enumerate(ids, 1):
+                await act(redoing, id)
+                screen.print(f"{id} {done}.", highlight=False, soft_wrap=True)
+                if number < len(ids) and not await ended(client, id, wait):
+                    screen.print(f"{id} has not ended within {wait:g} s; it goes on.", highlight=False, soft_wrap=True)
+
+    asyncio.run(each())
 
 
 def _repair(saga: str, request: Repair) -> None:

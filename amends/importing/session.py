@@ -13,6 +13,7 @@ from amends.aggregate import Aggregate
 from amends.bulk import BulkHandler
 from amends.database import Connection, conninfo
 from amends.errors import AlreadyRunning, ServerFailed, StartupError
+from amends.transactions import refuse_a_log_ahead
 
 __all__ = ["importing"]
 
@@ -37,7 +38,7 @@ async def importing(
     Raises:
         AlreadyRunning: somebody else imports from it.
         ServerFailed: the database is not there, or goes away.
-        StartupError: its schema is not up to date.
+        StartupError: its schema is not up to date, or its log is ahead of its cluster.
     """
     try:
         connection = await Connection.connect(conninfo(url, "writer"), autocommit=True)
@@ -48,6 +49,7 @@ async def importing(
         try:
             await connection.execute(PATIENCE)
             await connection.execute(ALONE, (source,))
+            await refuse_a_log_ahead(connection, readers=False)
         except pg.LockNotAvailable:
             raise AlreadyRunning(
                 f"Somebody else imports from {source!r}, or follows it; let that end first, or name another --source"
