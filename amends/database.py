@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from psycopg import AsyncConnection
+from psycopg import Error as PgError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from amends.errors import ServerFailed
+from amends.outages import first_line
 
-__all__ = ["Connection", "Pool", "Role", "conninfo", "open_pool", "reader_url"]
+__all__ = ["CONNECT_SECONDS", "Connection", "Pool", "Role", "conninfo", "open_pool", "reader_url"]
 
 Role = Literal["owner", "writer", "projector", "reader"]
 Connection = AsyncConnection[TupleRow]
@@ -80,8 +82,18 @@ async def open_pool(url: str, role: Role, size: int) -> AsyncIterator[Pool]:
         parts = conninfo_to_dict(url)
         raise ServerFailed(
             f"No connection to PostgreSQL at {parts.get('host')}:{parts.get('port', 5432)} as amends_{role} within "
-            f"{CONNECT_SECONDS:g} s. See whether it runs, AMENDS_DATABASE_URL, and that the login may act as that role"
+            f"{CONNECT_SECONDS:g} s{await _why(conninfo(url, role))}. See whether it runs, AMENDS_DATABASE_URL, and "
+            "that the login may act as that role"
         ) from error
     # not left open by an error: an open pool can keep asyncio.run from ending, for its workers miss the cancellation
     async with pool:
         yield pool
+
+
+async def _why(where: str) -> str:
+    """What PostgreSQL says, or the network: a pool that waits in vain tells it to nobody but the log."""
+    try:
+        await (await AsyncConnection.connect(where)).close()
+    except PgError as error:
+        return f": {first_line(error)}"
+    return ""

@@ -7,13 +7,29 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from amends.database import conninfo
 
-__all__ = ["migrate", "owner_engine"]
+__all__ = ["migrate", "owner_engine", "owns_schema"]
 
 _LOCK = text("select pg_advisory_lock(hashtext('amends.migrate'))")
 """One migration at a time: the others wait, then find nothing to do."""
 
 _SCHEMA = text("create schema if not exists amends")
 """Home of Alembic's own version table, so it must be there before the first revision."""
+
+
+_OWNS = text("""
+select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = 'read_models'
+""")
+"""Whether this login may do what the owner of the read models' tables may."""
+
+
+def owns_schema(url: str) -> bool:
+    """Whether a login may change the schema.
+
+    Args:
+        url: of a database that has been migrated.
+    """
+    with owner_engine(url).connect() as connection:
+        return connection.execute(_OWNS).scalar() is True
 
 
 def owner_engine(url: str) -> Engine:

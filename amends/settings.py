@@ -40,7 +40,13 @@ class Settings(BaseSettings):
 
     database_url: Annotated[SecretStr, AfterValidator(_postgres)] | None = Field(
         None,
-        description="A PostgreSQL of your own (owner of the schema); without it the embedded one is used.",
+        description="A PostgreSQL of your own, and a login that may act as the roles a process needs (or owns the "
+        "schema); without it the embedded one is used.",
+    )
+    owner_url: Annotated[SecretStr, AfterValidator(_postgres)] | None = Field(
+        None,
+        description="The same database by a login that owns the schema, for what changes it: `amends migrate`, builds "
+        "of read models, `amends restore`. Without it, database_url is that.",
     )
     postgres_port: int = Field(0, ge=0, le=65535, description="Port of the embedded PostgreSQL; 0 takes a free one.")
     pool_size: int = Field(16, ge=1, le=500, description="Most database connections of a process and role.")
@@ -92,3 +98,8 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(30.0, gt=0, description="How long a worker may finish its work after SIGTERM.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log shown.")
+
+    @property
+    def owner(self) -> SecretStr | None:
+        """Address of the database by the login that changes the schema; None where no database is set."""
+        return (self.owner_url or self.database_url) if self.database_url is not None else None

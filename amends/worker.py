@@ -73,7 +73,8 @@ async def open_worker(
         followers = max(2, sum(each.partitions for each in app.projections) + len(app.process_managers))
         projector_pool = await stack.enter_async_context(open_pool(url, "projector", followers))
         projecting = ProjectionActivities(app.projections, url, projector_pool)
-        rebuilding = RebuildActivities(app.projections, url, app.views)
+        assert settings.owner is not None
+        rebuilding = RebuildActivities(app.projections, settings.owner.get_secret_value(), app.views)
         delivery = Delivery(client, settings)
         reacting = ProcessManagerActivities(app.process_managers, url, projector_pool, delivery)
         doors = [bound for each in app.activities(Resources(pool, handler)) for bound in bind_activities(each, store)]

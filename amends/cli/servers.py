@@ -43,7 +43,7 @@ def open_stack(app: App, settings: Settings, *, fresh: bool = False) -> Stack:
         search_attributes={**SEARCH_ATTRIBUTES, **app.search_attributes},
         worker_command=[sys.executable, "-m", "amends", "worker", "--join"],
         worker_joins=True,
-        prepare=lambda url: install(app, url),
+        prepare=lambda url: install(app, url if settings.owner is None else settings.owner.get_secret_value()),
         fresh=fresh,
         worker_output="file",
     )
@@ -93,9 +93,10 @@ def codec(
 def migrate() -> None:
     """Bring the database to the schema that this code needs; safe to repeat."""
     settings = Settings()
-    if settings.database_url is None:
-        raise StartupError("Say which database: set AMENDS_DATABASE_URL (an owner of the schema)")
-    install(load_app(settings.app), settings.database_url.get_secret_value())
+    url = settings.owner_url or settings.database_url
+    if url is None:
+        raise StartupError("Say which database: set AMENDS_OWNER_URL or AMENDS_DATABASE_URL (an owner of the schema)")
+    install(load_app(settings.app), url.get_secret_value())
     screen.print("The schema is up to date.")
 
 
