@@ -41,26 +41,23 @@ async def test_given_logins_of_least_privilege_when_an_order_is_placed_then_it_c
     logins: Logins, settings: Settings, run_worker: RunWorker
 ) -> None:
     # given: the owner has migrated, and is needed no more
-    async with run_worker(app, logins.of(settings, "worker")):
-        async with await Shop.connect(logins.of(settings, "client")) as shop:
-            market = Market(shop, logins.owner)
-            # when: one completes, one is undone, one is taken back
-            done = await market.place(card())
-            declined = await market.place(card("tok_declined"))
-            outcomes = [(await each.result()).status for each in (done, declined)]
-            refund = await shop.refund_order(done.order_id)
-            taken_back = await refund.result()
-            # then
-            assert outcomes == ["completed", "cancelled"]
-            assert taken_back.status == "refunded"
-            assert await market.timeline(done.order_id)
-            sessions = await rows(logins.owner, SESSIONS)
+    worker, client = logins.of(settings, "worker"), logins.of(settings, "client")
+    async with run_worker(app, worker), await Shop.connect(client) as shop:
+        market = Market(shop, logins.owner)
+        # when: one completes, one is undone, one is taken back
+        done = await market.place(card())
+        declined = await market.place(card("tok_declined"))
+        outcomes = [(await each.result()).status for each in (done, declined)]
+        refund = await shop.refund_order(done.order_id)
+        taken_back = await refund.result()
+        # then
+        assert outcomes == ["completed", "cancelled"]
+        assert taken_back.status == "refunded"
+        assert await market.timeline(done.order_id)
+        sessions = await rows(logins.owner, SESSIONS)
     assert {user for user, _ in sessions} == {user_of(logins.worker), user_of(logins.client)}
-    worker, client = (
-        {name for user, name in sessions if user == user_of(login)} for login in (logins.worker, logins.client)
-    )
-    assert worker == {"amends-writer", "amends-projector"}
-    assert client == {"amends-reader"}
+    assert {name for user, name in sessions if user == user_of(logins.worker)} == {"amends-writer", "amends-projector"}
+    assert {name for user, name in sessions if user == user_of(logins.client)} == {"amends-reader"}
 
 
 async def test_given_no_worker_that_owns_the_schema_when_a_read_model_is_rebuilt_then_it_waits_for_one_and_says_so(
@@ -115,7 +112,7 @@ async def test_given_a_client_s_login_when_a_worker_starts_with_it_then_it_is_to
     logins: Logins, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("amends.database.CONNECT_SECONDS", 1.0)
-    with pytest.raises(ServerFailed, match='as amends_writer .* permission denied to set role "amends_writer"'):
+    with pytest.raises(ServerFailed, match=r'as amends_writer .* permission denied to set role "amends_writer"'):
         async with open_worker(app, logins.of(settings, "client"), await connect(settings)):
             pass
 
