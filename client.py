@@ -290,12 +290,15 @@ class Shop:
             signature: the header that came with it, `t=<unix seconds>,v1=<hex>`.
 
         Raises:
+            InvalidInput: that is no body, or no signature.
             StartupError: no secret is set to check it by.
             WebhookForged, WebhookStale, WebhookMalformed: it is not the provider's, not of now, or nothing we know.
             UnknownPayment: there is no such payment.
             PaymentAlreadyProcessed, PaymentAlreadyFailed, PaymentAlreadyRefunded: nothing new is to come of it.
             PaymentNotAwaited: whoever took it is gone.
         """
+        if not isinstance(body, bytes) or not isinstance(signature, str):
+            raise InvalidInput({"webhook": "its body is bytes, as received, and its signature a text"})
         secret = self.client.settings.webhook_secret
         if secret is None or not secret.get_secret_value():
             raise StartupError("Set AMENDS_WEBHOOK_SECRET to the secret that the payment provider signs webhooks with")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, urlencode
 
 from psycopg import AsyncConnection
 from psycopg import Error as PgError
@@ -15,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from amends.errors import ServerFailed
 from amends.outages import first_line
 
-__all__ = ["CONNECT_SECONDS", "Connection", "Pool", "Role", "conninfo", "open_pool", "reader_url"]
+__all__ = ["CONNECT_SECONDS", "Connection", "Pool", "Role", "conninfo", "open_pool", "reader_url", "told_url"]
 
 Role = Literal["owner", "writer", "projector", "reader"]
 Connection = AsyncConnection[TupleRow]
@@ -51,6 +53,22 @@ def reader_url(url: str) -> str:
         url: a PostgreSQL URL.
     """
     return f"{url}{'&' if '?' in url else '?'}options=-c%20role%3Damends_reader"
+
+
+def told_url(url: str, passfile: Path | None = None) -> str:
+    """The same address for people and logs: without its password.
+
+    Args:
+        url: a PostgreSQL URL or conninfo.
+        passfile: where libpq finds the password, `psql` for one, as part of the address; see PostgreSQL's `.pgpass`.
+    """
+    parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if name != "password"}
+    user, host, port, name = (quote(parts.pop(key, "")) for key in ("user", "host", "port", "dbname"))
+    if passfile is not None:
+        parts["passfile"] = str(passfile)
+    login = f"{user}@" if user else ""
+    query = f"?{urlencode(parts, quote_via=quote)}" if parts else ""
+    return f"postgresql://{login}{host}{f':{port}' if port else ''}/{name}{query}"
 
 
 @asynccontextmanager

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from psycopg.conninfo import conninfo_to_dict
 
 from amends.app import App, install, load_app
 from amends.cli.joining import joined
 from amends.cli.people import screen
 from amends.codec_endpoint import CodecEndpoint
-from amends.database import reader_url
+from amends.database import reader_url, told_url
 from amends.embedded import Running, Stack
 from amends.encryption import Encryption, KeyRing
 from amends.errors import StartupError
@@ -101,12 +104,24 @@ def migrate() -> None:
 
 
 def _show_addresses(running: Running, settings: Settings) -> None:
+    passfile = _passfile(running, settings) if settings.database_url is None else None
+    url = told_url(running.database_url, passfile)
     addresses = {
         "Web UI": running.web_ui or "(of your own server)",
         "Temporal": running.temporal_address,
-        "PostgreSQL": running.database_url,
-        "SQL": f"{reader_url(running.database_url)}  (the views, read-only)",
+        "PostgreSQL": url,
+        "SQL": f"{reader_url(url)}  (the views, read-only)",
         "Logs": str(settings.home / "log"),
     }
     for name, address in addresses.items():
         screen.print(f"{name:<11} {address}", soft_wrap=True, highlight=False)
+
+
+def _passfile(running: Running, settings: Settings) -> Path:
+    """The embedded database's password in a file that only this account can read, so that no terminal shows it."""
+    parts = conninfo_to_dict(running.database_url)
+    file = settings.home.resolve() / "pgpass"
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+        written.write(f"{parts['host']}:*:*:{parts['user']}:{parts['password']}\n")
+    return file

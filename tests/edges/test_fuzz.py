@@ -340,7 +340,7 @@ async def test_whatever_is_typed_it_is_answered_in_a_few_lines_without_a_stack_t
             text[:50],
             repr(ended.exception),
         )
-        assert ended.exit_code in (0, 1, 2), (line, ended.exit_code)
+        assert ended.exit_code in (0, 1, 2, 3), (line, ended.exit_code)  # 3: lines of a file were left out
         assert "Traceback" not in ended.output
         assert "ServerFailed" not in ended.output
         assert len(ended.stderr) < 4 * LONGEST
