@@ -246,7 +246,7 @@ def test_whatever_a_file_to_import_holds_each_line_is_a_record_or_its_wrong_fiel
         assert (each.record is None) == bool(each.problems)
         assert len(str(each.problems)) < LONGEST
         if each.record is not None:
-            built(lambda record=each.record: list(record.commands()), set(RIGHT) | {"id", "member_since"})
+            built(each.record.commands, set(RIGHT) | {"id", "member_since"})
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_whatever_is_parsed_as_a_position_is_one_that_writes_itself_so_or_is_ref
 
 def questions() -> dict[str, Callable[..., Query[Any]]]:
     """Every typed question of the read models, by name."""
-    found = {}
+    found: dict[str, Callable[..., Query[Any]]] = {}
     for module in pkgutil.iter_modules(read_models.__path__):
         for name, function in vars(importlib.import_module(f"read_models.{module.name}")).items():
             if inspect.isfunction(function) and hasattr(function, "__wrapped__") and not name.startswith("_"):
