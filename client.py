@@ -170,7 +170,7 @@ class Shop:
             Refused: a rule said no in the very last moment; whatever had been done is undone.
         """
         order_id = checked_request_id(request_id)
-        request = OrderRequest(order_id=order_id, customer_id=customer_id, lines=tuple(lines), payment=payment)
+        request = OrderRequest(order_id=order_id, customer_id=customer_id, lines=lines, payment=payment)
         await self._check(request)
         acceptance = await self.client.start(
             PlaceOrder,
@@ -179,7 +179,7 @@ class Shop:
             accepted=PlaceOrder.accepted,
             labels={"order_id": order_id},
             attributes={"OrderId": order_id, "CustomerId": customer_id},
-            summary=f"{sum(line.quantity for line in lines)} pieces for {customer_id}, by {payment.kind}",
+            summary=f"{_pieces(request.lines)} pieces for {customer_id}, by {request.payment.kind}",
             actor=actor,
         )
         self.client.saw(acceptance.position)
@@ -256,9 +256,9 @@ class Shop:
             CommandIdReused: the request id stands for another return.
             NoAnswer: no worker has answered in time; ask again with the same request id.
         """
-        refund_id, goods = checked_request_id(request_id), None if lines is None else tuple(lines)
-        request = RefundRequest(refund_id=refund_id, order_id=order_id, lines=goods, restock=restock)
-        pieces = "all" if goods is None else f"{sum(line.quantity for line in goods)} pieces"
+        refund_id = checked_request_id(request_id)
+        request = RefundRequest(refund_id=refund_id, order_id=order_id, lines=lines, restock=restock)
+        pieces = "all" if request.lines is None else f"{_pieces(request.lines)} pieces"
         acceptance = await self.client.start(
             RefundOrder,
             request,
@@ -323,12 +323,15 @@ class Shop:
             signature: the header that came with it, `t=<unix seconds>,v1=<hex>`.
 
         Raises:
+            InvalidInput: that is no body, or no signature.
             StartupError: no secret is set to check it by.
             WebhookForged, WebhookStale, WebhookMalformed: it is not the provider's, not of now, or nothing we know.
             UnknownPayment: there is no such payment.
             PaymentAlreadyProcessed, PaymentAlreadyFailed, PaymentAlreadyRefunded: nothing new is to come of it.
             PaymentNotAwaited: whoever took it is gone.
         """
+        if not isinstance(body, bytes) or not isinstance(signature, str):
+            raise InvalidInput({"webhook": "its body is bytes, as received, and its signature a text"})
         secret = self.client.settings.webhook_secret
         if secret is None or not secret.get_secret_value():
             raise StartupError("Set AMENDS_WEBHOOK_SECRET to the secret that the payment provider signs webhooks with")
@@ -549,6 +552,10 @@ class Shop:
             raise (unknown if error.status == RPCStatusCode.NOT_FOUND else self.client.away(error)) from error
         except WorkflowFailureError as error:
             raise SagaError(f"{handle.id} did not come to its end: {error.cause}") from error
+
+
+def _pieces(lines: Sequence[Line]) -> int:
+    return sum(line.quantity for line in lines)
 
 
 def _all() -> list[str]:

@@ -28,6 +28,12 @@ __all__ = [
     "verify",
 ]
 
+MAX_BODY = 65_536
+"""Longest body, in bytes: news of a payment take a hundred, and nobody is to make us hash a film."""
+
+MAX_SIGNATURE = 4_096
+"""Longest signature, in characters."""
+
 TOLERANCE = timedelta(minutes=5)
 """How far a webhook's time may be from ours: a recorded one can't be used for long."""
 
@@ -81,6 +87,8 @@ def verify(body: bytes, signature: str, secret: str, now: datetime) -> None:
         WebhookForged: the signature is not the provider's.
         WebhookStale: it is, but of another time.
     """
+    if len(signature) > MAX_SIGNATURE:
+        raise WebhookForged
     parts = [part.strip().partition("=") for part in signature.split(",")]
     stamps = [value for name, _, value in parts if name == "t" and re.fullmatch("[0-9]{1,12}", value)]
     if len(stamps) != 1:
@@ -100,6 +108,8 @@ def read_webhook(body: bytes, signature: str, secret: str, now: datetime) -> Pay
     Raises:
         WebhookMalformed: the body is something else than news of a payment; tells the fields.
     """
+    if len(body) > MAX_BODY:
+        raise WebhookMalformed(problems={"body": f"is longer than {MAX_BODY} bytes"})
     verify(body, signature, secret, now)
     try:
         return PaymentNews.model_validate_json(body)

@@ -136,6 +136,6 @@ def install(app: App, database_url: str) -> None:
     except (DBAPIError, ProgrammingError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise ServerFailed(
-            f"The schema can't be brought up to date: {str(cause).strip()}. See AMENDS_DATABASE_URL: it is to be a "
-            "login that owns the database and may create roles"
+            f"The schema can't be brought up to date: {str(cause).strip()}. See AMENDS_OWNER_URL, or else "
+            "AMENDS_DATABASE_URL: it is to be a login that owns the database and may create roles"
         ) from error

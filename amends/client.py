@@ -42,6 +42,7 @@ from amends.messages import Command, Key
 from amends.outages import temporal_away
 from amends.outcomes import refusal_of
 from amends.process import Process
+from amends.received import invalid_in
 from amends.records import START, Position, Receipt
 from amends.sealing import has_personal
 from amends.steps import refusal_in
@@ -63,6 +64,12 @@ Request = TypeVar("Request", bound=BaseModel)
 Result = TypeVar("Result")
 
 _KEY = TypeAdapter[str](Key)
+
+MAX_REQUEST = 1_500_000
+"""Longest request, in bytes of its JSON: Temporal takes 2 MB, and what it goes in takes some of that."""
+
+MAX_ACTOR = 200
+"""Longest name of somebody in whose name things are done, in characters."""
 
 READER_CONNECTIONS = 4
 """Most queries of one client at a time."""
@@ -168,6 +175,8 @@ class Client:
         except TimeoutError:
             raise self._no_answer(id) from None
         except WorkflowFailureError as error:
+            if (wrong := invalid_in(error.cause)) is not None:  # a worker of another version knows another command
+                raise wrong from error
             raise SagaError(f"{command.message_name} was not done: {error.cause}") from error
         except RPCError as error:
             raise self.away(error, wanted) from error
@@ -406,10 +415,10 @@ class Client:
 
     def _memo(self, actor: str | None, labels: Mapping[str, str], fingerprint: str) -> SagaMemo:
         trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
-        mount = self.settings.mount
-        return SagaMemo(
-            actor=actor or self.actor, trace=trace, labels=dict(labels), mount=mount, fingerprint=fingerprint
-        )
+        mount, actor = self.settings.mount, actor or self.actor
+        if not isinstance(actor, str) or len(actor) > MAX_ACTOR or bad_texts(actor):
+            raise InvalidInput({"actor": f"must be a text of at most {MAX_ACTOR} characters, without NUL"})
+        return SagaMemo(actor=actor, trace=trace, labels=dict(labels), mount=mount, fingerprint=fingerprint)
 
 
 async def _heard(starting: WithStartWorkflowOperation[Any, Any]) -> None:
@@ -425,8 +434,15 @@ def shown(attributes: Mapping[str, str]) -> TypedSearchAttributes:
 
 
 def fingerprint_of(request: BaseModel) -> str:
-    """Tells a request from any other; kept with its workflow, so that one id is not used for two."""
-    return sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+    """Tells a request from any other; kept with its workflow, so that one id is not used for two.
+
+    Raises:
+        InvalidInput: Temporal would not take it.
+    """
+    told = request.model_dump_json(exclude_defaults=True).encode()
+    if len(told) > MAX_REQUEST:
+        raise InvalidInput({"request": f"is of {len(told):,} bytes, and Temporal takes {MAX_REQUEST:,} at most"})
+    return sha256(told).hexdigest()
 
 
 def checked_request_id(request_id: str | None) -> str:

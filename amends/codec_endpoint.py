@@ -56,6 +56,9 @@ class CodecEndpoint(ThreadingHTTPServer):
 
     daemon_threads = True
 
+    request_queue_size = 128
+    """A page of the Web UI asks for all its payloads at once; those who find no place in the queue are cut off."""
+
     def __init__(
         self, encryption: Encryption, token: str, origins: Collection[str], host: str = "127.0.0.1", port: int = 0
     ) -> None:

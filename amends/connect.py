@@ -9,7 +9,8 @@ from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
 from amends.encryption import converter
-from amends.errors import ServerFailed
+from amends.errors import ServerFailed, StartupError
+from amends.outages import first_line
 
 if TYPE_CHECKING:
     from amends.settings import Settings
@@ -25,9 +26,15 @@ async def connect(settings: Settings) -> Client:
 
     Raises:
         ServerFailed: nobody answers there.
-        StartupError: the payload keys can't be read.
+        StartupError: the payload keys, or Temporal's own configuration, can't be read.
     """
-    config = ClientConfig.load_client_connect_config()
+    try:
+        config = ClientConfig.load_client_connect_config()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise StartupError(
+            f"Temporal's own environment (TEMPORAL_TLS_…, TEMPORAL_API_KEY, TEMPORAL_CONFIG_FILE) can't be read: "
+            f"{first_line(error)}"
+        ) from error
     config["namespace"] = settings.temporal_namespace
     if settings.temporal_address is not None:
         config["target_host"] = settings.temporal_address
@@ -37,6 +44,6 @@ async def connect(settings: Settings) -> Client:
         return await Client.connect(**config, data_converter=converter(settings))
     except (RuntimeError, RPCError) as error:
         raise ServerFailed(
-            f"No Temporal server answers at {address} ({str(error).splitlines()[0]}). "
-            f"Start one by `amends up`, or set AMENDS_TEMPORAL_ADDRESS"
+            f"No Temporal server answers at {address} ({first_line(error)}). Start one by `amends up`, or "
+            "set AMENDS_TEMPORAL_ADDRESS; where it wants TLS or an API key, TEMPORAL_TLS_… and TEMPORAL_API_KEY say so"
         ) from error

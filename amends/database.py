@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, urlencode
 
 from psycopg import AsyncConnection
+from psycopg import Error as PgError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from amends.errors import ServerFailed
+from amends.outages import first_line
 
-__all__ = ["Connection", "Pool", "Role", "conninfo", "open_pool", "reader_url"]
+__all__ = ["CONNECT_SECONDS", "Connection", "Pool", "Role", "conninfo", "open_pool", "reader_url", "told_url"]
 
 Role = Literal["owner", "writer", "projector", "reader", "client"]
 Connection = AsyncConnection[TupleRow]
@@ -51,6 +55,22 @@ def reader_url(url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}options=-c%20role%3Damends_reader"
 
 
+def told_url(url: str, passfile: Path | None = None) -> str:
+    """The same address for people and logs: without its password.
+
+    Args:
+        url: a PostgreSQL URL or conninfo.
+        passfile: where libpq finds the password, `psql` for one, as part of the address; see PostgreSQL's `.pgpass`.
+    """
+    parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if name != "password"}
+    user, host, port, name = (quote(parts.pop(key, "")) for key in ("user", "host", "port", "dbname"))
+    if passfile is not None:
+        parts["passfile"] = str(passfile)
+    login = f"{user}@" if user else ""
+    query = f"?{urlencode(parts, quote_via=quote)}" if parts else ""
+    return f"postgresql://{login}{host}{f':{port}' if port else ''}/{name}{query}"
+
+
 @asynccontextmanager
 async def open_pool(url: str, role: Role, size: int) -> AsyncIterator[Pool]:
     """A pool of connections that act as one role, each statement its own transaction; closed in any case at the end.
@@ -80,8 +100,18 @@ async def open_pool(url: str, role: Role, size: int) -> AsyncIterator[Pool]:
         parts = conninfo_to_dict(url)
         raise ServerFailed(
             f"No connection to PostgreSQL at {parts.get('host')}:{parts.get('port', 5432)} as amends_{role} within "
-            f"{CONNECT_SECONDS:g} s. See whether it runs, AMENDS_DATABASE_URL, and that the login may act as that role"
+            f"{CONNECT_SECONDS:g} s{await _why(conninfo(url, role))}. See whether it runs, AMENDS_DATABASE_URL, and "
+            "that the login may act as that role"
         ) from error
     # not left open by an error: an open pool can keep asyncio.run from ending, for its workers miss the cancellation
     async with pool:
         yield pool
+
+
+async def _why(where: str) -> str:
+    """What PostgreSQL says, or the network: a pool that waits in vain tells it to nobody but the log."""
+    try:
+        await (await AsyncConnection.connect(where)).close()
+    except PgError as error:
+        return f": {first_line(error)}"
+    return ""

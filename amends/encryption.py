@@ -21,6 +21,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
 
 from amends.errors import KeyMissing, StartupError
+from amends.received import CheckedConverter
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -160,7 +161,7 @@ def converter(settings: Settings) -> DataConverter:
         StartupError: the keys can't be read.
     """
     ring = KeyRing(PLAIN if settings.payload_keys is None else settings.payload_keys.get_secret_value())
-    sealing: dict[str, Any] = {"payload_codec": Encryption(ring)}
+    sealing: dict[str, Any] = {"payload_codec": Encryption(ring), "payload_converter_class": CheckedConverter}
     if ring.current is not None:
         sealing["failure_converter_class"] = DefaultFailureConverterWithEncodedAttributes
     return replace(pydantic_data_converter, **sealing)

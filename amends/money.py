@@ -33,7 +33,7 @@ EXPONENTS = {
 
 def _known(code: str) -> str:
     if code not in EXPONENTS:
-        raise ValueError(f"{code!r} is no ISO 4217 currency in use")
+        raise ValueError(f"{code[:10]!r} is no ISO 4217 currency in use")
     return code
 
 

@@ -144,7 +144,7 @@ def _read(cursor: str, question: str, by: Sequence[ColumnElement[Any]]) -> list[
         if unaskable(found):  # the checksum is no secret
             raise ValueError
         return [value.astimezone(UTC) if isinstance(value, datetime) else value for value in found]
-    except (NotBase64, ValueError, AttributeError, ValidationError) as error:
+    except (NotBase64, ValueError, AttributeError, RecursionError, ValidationError) as error:
         problem = "is not the `next` of a page of this very question, with the same filters and order"
         raise InvalidInput({"after": problem}) from error
 

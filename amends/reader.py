@@ -134,7 +134,12 @@ class Reader:
         Raises:
             InvalidInput: the position or the key can't be one, or there is no such view or projection; names it.
         """
-        if problems := unaskable({"position": position, "key": key, "projections": projections}):
+        problems = unaskable({"position": position, "key": key, "projections": projections})
+        if not isinstance(key, str | None):
+            problems["key"] = "must be a text"
+        if not isinstance(projections, Collection) or not all(isinstance(each, str) for each in projections):
+            problems["projections"] = "must be a name, or several"
+        if problems:
             raise InvalidInput(problems)
         return await self._checkpoints.at_least(position, projections, timeout, key)
 

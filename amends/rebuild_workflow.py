@@ -46,7 +46,7 @@ class RebuildActivities:
 
     Args:
         projections: those that the app lists.
-        url: of the database; its login owns the schema.
+        url: of the database, by a login that owns the schema; by another, builds are left to other workers.
         views: those that stand on the projections' views, and may wait for new columns of them.
     """
 
@@ -70,6 +70,7 @@ class RebuildActivities:
                 )
             )
         async with _beating(), self._turns:
+            await self._check_owner(f"Read model {request.name!r} is to be built")
             try:
                 token = activity.info().workflow_run_id
                 done = await _unless_shut_down(rebuild(projection, self._url, request, token))
@@ -87,11 +88,24 @@ class RebuildActivities:
         with owner_engine(self._url).begin() as connection:
             install(connection, self._views, bases)
 
+    async def _check_owner(self, wanted: str) -> None:
+        """Leave to another worker what takes an owner of the schema, where this one's login is none."""
+        from amends.schema import owns_schema
+
+        if not await asyncio.to_thread(owns_schema, self._url):
+            raise elsewhere(
+                NotServed(
+                    f"{wanted}, and this worker's login does not own the schema; a worker that has AMENDS_OWNER_URL "
+                    "takes it on: start one, for as long as it takes"
+                )
+            )
+
     @activity.defn(name="projection.cancel_rebuild")
     async def cancel(self, name: str, who: Who) -> bool:
         """Drop the build that is under way; False when there is none."""
         from amends.swapping import cancel_build
 
+        await self._check_owner(f"The build of read model {name!r} is to be dropped")
         try:
             await asyncio.to_thread(cancel_build, self._url, name, who.actor, who.reason)
         except NothingToDo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
@@ -35,13 +36,16 @@ class Position(NamedTuple):
         Raises:
             InvalidInput: the text is not two whole numbers with a colon between them.
         """
-        xid, colon, number = text.partition(":")
-        if not (colon and xid.isdecimal() and number.isdecimal()):
-            raise InvalidInput({"position": f"{text!r} is no position; they look like 1042:7"})
-        return cls(int(xid), int(number))
+        found = _POSITION.fullmatch(text) if isinstance(text, str) else None
+        if found is None or max(int(found[1]), int(found[2])) >= 2**63:
+            raise InvalidInput({"position": f"{repr(text)[:50]} is no position; they look like 1042:7"})
+        return cls(int(found[1]), int(found[2]))
 
 
 C = TypeVar("C", bound=Command)
+
+_POSITION = re.compile("([0-9]{1,19}):([0-9]{1,19})")
+"""The one way in which they are written."""
 
 START = Position(0, 0)
 """Before the first event."""

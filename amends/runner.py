@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from amends.received import beginning
 from amends.updates import HearUpdates
 
 __all__ = ["RUNNER"]
@@ -23,14 +24,17 @@ class _Runner(SandboxedWorkflowRunner):
 class _Quick(WorkflowInstance):
     """Tells no converter for which command it converts: none of ours asks, and every payload would.
 
-    The answer is found by running code in the sandbox, which was a tenth of a worker's time.
+    The answer is found by running code in the sandbox, which was a tenth of a worker's time. What ours asks is whether
+    a workflow begins.
     """
 
     def __init__(self, inner: WorkflowInstance) -> None:
         self._inner = inner
 
     def activate(self, act: Any) -> Any:
-        return self._inner.activate(act)
+        begins = not act.is_replaying and any(job.HasField("initialize_workflow") for job in act.jobs)
+        with beginning(begins):
+            return self._inner.activate(act)
 
     def get_serialization_context(self, command_info: object) -> None:
         return None

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from amends.database import conninfo
 from amends.revisions import MARK, head, refuse_newer
 
-__all__ = ["migrate", "owner_engine"]
+__all__ = ["migrate", "owner_engine", "owns_schema"]
 
 _LOCK = text("select pg_advisory_lock(hashtext('amends.migrate'))")
 """One migration at a time: the others wait, then find nothing to do."""
@@ -24,6 +24,22 @@ _REVISION = text("select version_num from amends.alembic_version")
 
 _WHERE = text("select 'database ' || current_database()")
 """Which database it is, for people."""
+
+
+_OWNS = text("""
+select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = 'read_models'
+""")
+"""Whether this login may do what the owner of the read models' tables may."""
+
+
+def owns_schema(url: str) -> bool:
+    """Whether a login may change the schema.
+
+    Args:
+        url: of a database that has been migrated.
+    """
+    with owner_engine(url).connect() as connection:
+        return connection.execute(_OWNS).scalar() is True
 
 
 def owner_engine(url: str) -> Engine:

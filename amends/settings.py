@@ -1,11 +1,15 @@
 """Every setting of Amends, read from the environment (`AMENDS_...`) in this one place."""
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from amends.errors import StartupError
 
 __all__ = ["Settings"]
 
@@ -30,8 +34,32 @@ def _postgres(url: SecretStr) -> SecretStr:
     return url
 
 
+class _Files(PydanticBaseSettingsSource):
+    """What stands in files that the environment names, `AMENDS_…_FILE`: so container platforms hand secrets over."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        variable = f"AMENDS_{field_name.upper()}"
+        path = os.environ.get(f"{variable}_FILE")
+        if path is None:
+            return None, field_name, False
+        if variable in os.environ:
+            raise StartupError(f"{variable} and {variable}_FILE are both set; one of them is enough")
+        try:
+            return Path(path).read_text().strip(), field_name, False
+        except (OSError, UnicodeError) as error:
+            told = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+            raise StartupError(f"{variable}_FILE: {path} can't be read: {told}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class Settings(BaseSettings):
-    """What an operator can set; each field is the environment variable `AMENDS_` + its name in capitals."""
+    """What an operator can set; each field is the environment variable `AMENDS_` + its name in capitals.
+
+    `AMENDS_…_FILE` names a file that holds it instead, as container platforms mount secrets.
+    """
 
     model_config = SettingsConfigDict(env_prefix="AMENDS_", frozen=True, extra="ignore")
 
@@ -40,7 +68,13 @@ class Settings(BaseSettings):
 
     database_url: Annotated[SecretStr, AfterValidator(_postgres)] | None = Field(
         None,
-        description="A PostgreSQL of your own (owner of the schema); without it the embedded one is used.",
+        description="A PostgreSQL of your own, and a login that may act as the roles a process needs (or owns the "
+        "schema); without it the embedded one is used.",
+    )
+    owner_url: Annotated[SecretStr, AfterValidator(_postgres)] | None = Field(
+        None,
+        description="The same database by a login that owns the schema, for what changes it: `amends migrate`, builds "
+        "of read models, `amends restore`. Without it, database_url is that.",
     )
     postgres_port: int = Field(0, ge=0, le=65535, description="Port of the embedded PostgreSQL; 0 takes a free one.")
     pool_size: int = Field(16, ge=1, le=500, description="Most database connections of a process and role.")
@@ -92,3 +126,20 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(30.0, gt=0, description="How long a worker may finish its work after SIGTERM.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log shown.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is handed in, then the environment, then the files that it names."""
+        return init_settings, env_settings, _Files(settings_cls)
+
+    @property
+    def owner(self) -> SecretStr | None:
+        """Address of the database by the login that changes the schema; None where no database is set."""
+        return (self.owner_url or self.database_url) if self.database_url is not None else None

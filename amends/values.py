@@ -158,7 +158,9 @@ def changed_personal(value: Any, data: Any, change: Callable[[Any], Any]) -> Any
 
 def problems_of(error: ValidationError) -> dict[str, str]:
     """What pydantic found, as field path → complaint; the refused value itself stays out of it."""
-    return {".".join(map(str, found["loc"])) or "input": found["msg"] for found in error.errors(include_input=False)}
+    found = error.errors(include_input=False)
+    # names of fields that there are not, too, are what somebody has handed in: they may be as long as a book
+    return {".".join(str(part)[:64] for part in each["loc"])[:500] or "input": each["msg"] for each in found}
 
 
 def bad_texts(value: Any, path: str = "") -> dict[str, str]:

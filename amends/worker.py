@@ -92,7 +92,8 @@ async def open_worker(
         async with projector_pool.connection() as connection:
             await refuse_a_log_ahead(connection)
         projecting = ProjectionActivities(app.projections, url, projector_pool)
-        rebuilding = RebuildActivities(app.projections, url, app.views)
+        assert settings.owner is not None
+        rebuilding = RebuildActivities(app.projections, settings.owner.get_secret_value(), app.views)
         delivery = Delivery(client, settings)
         reacting = ProcessManagerActivities(app.process_managers, url, projector_pool, delivery)
         offered = [*app.activities(Resources(pool, handler)), ErasureActivities(pool, projector_pool)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self, assert_never
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from amends import Aggregate, Claim, Command, Decision, Event, Free, Key, Personal, Refused, upcast
-from domain.values import PastMoment, ShortText
+from domain.values import PastMoment, ShortText, shows_all
 
 __all__ = [
     "ChangeEmail",
@@ -45,7 +45,7 @@ def _address(text: str) -> str:
     address = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.strip()).lower()).strip()
     if len(address) > MAX_EMAIL:
         raise ValueError(f"must not be longer than {MAX_EMAIL} characters")
-    if not (address.isprintable() and _EMAIL.fullmatch(address)):
+    if not (shows_all(address) and _EMAIL.fullmatch(address)):
         raise ValueError("must look like name@example.org")
     return address
 

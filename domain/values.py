@@ -7,6 +7,7 @@ yesterday's facts readable.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import reduce
@@ -30,13 +31,23 @@ __all__ = [
     "Quantity",
     "ShortText",
     "each_product_once",
+    "shows_all",
     "total_of",
 ]
 
 MAX_LINES = 100
 """Most lines of one order."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What ends a line or turns its direction: who reads it sees another text than is there."""
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that show nothing though they count as printable."""
+
+_SEEN = "LNPS"
+"""Categories of characters that show something: letters, numbers, punctuation, symbols."""
 
 
 def _positive(money: Money) -> Money:
@@ -51,9 +62,16 @@ def _not_negative(money: Money) -> Money:
     return money
 
 
+def shows_all(text: str) -> bool:
+    """Whether each character of a text shows something, so that two that look the same are the same."""
+    return text.isprintable() and not _UNSEEN.search(text)
+
+
 def _no_control_characters(text: str) -> str:
     if _CONTROL.search(text):
         raise ValueError("must not contain control characters")
+    if not any(unicodedata.category(character)[0] in _SEEN for character in _UNSEEN.sub("", text)):
+        raise ValueError("must show something")
     return text
 
 
@@ -75,7 +93,7 @@ NotNegativeMoney = Annotated[Money, AfterValidator(_not_negative)]
 ShortText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_no_control_characters)
 ]
-"""A name or a reason: 1 to 200 characters, none of them a control character."""
+"""A name or a reason: 1 to 200 characters that show something, none of them a control character."""
 
 
 PastMoment = Annotated[AwareDatetime, AfterValidator(_not_in_the_future)]

@@ -92,7 +92,7 @@ def advance(
 def _owner(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
     """A connection of the schema's owner; what goes wrong with it is told as an error for people."""
     try:
-        with psycopg.connect(conninfo(database_of(settings), "owner"), autocommit=True) as connection:
+        with psycopg.connect(conninfo(database_of(settings, owner=True), "owner"), autocommit=True) as connection:
             yield connection
     except psycopg.errors.UndefinedTable as error:
         raise StartupError(f"The schema is not up to date: {error}. Run `amends migrate` first") from error

@@ -43,7 +43,9 @@ def joined(settings: Settings) -> Settings:
             )
         time.sleep(PAUSE)
     Thread(target=_leave_after, args=(settings, found), daemon=True).start()
-    where = {"database_url": SecretStr(found.database_url), "temporal_address": found.temporal_address}
+    url = SecretStr(found.database_url)
+    owner = settings.owner_url if settings.database_url is not None else None  # else it is of another database
+    where = {"database_url": url, "owner_url": owner, "temporal_address": found.temporal_address}
     return settings.model_copy(update=where)
 
 

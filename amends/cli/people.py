@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Annotated, Any, NoReturn
 
 import typer
+from psycopg.errors import InsufficientPrivilege
 from pydantic_core import to_json
 from rich.console import Console
 from rich.text import Text
@@ -16,7 +17,7 @@ from temporalio.service import RPCError
 from amends.connections import AWAY, database_away
 from amends.embedded import Running, running
 from amends.errors import AmendsError, InvalidInput, StartupError
-from amends.outages import temporal_away
+from amends.outages import first_line, temporal_away
 from amends.settings import Settings
 from amends.values import bad_texts
 
@@ -53,12 +54,21 @@ def told_to_people(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(130)
         except AmendsError as error:
             _fail(error)
+        except InsufficientPrivilege as error:
+            _fail(_not_allowed(error))
         except AWAY as error:
             _fail(database_away(error))
         except RPCError as error:
             _fail(temporal_away(error))
 
     return run
+
+
+def _not_allowed(error: InsufficientPrivilege) -> StartupError:
+    return StartupError(
+        f"PostgreSQL does not let this login do that: {first_line(error)}. Set AMENDS_OWNER_URL to a login that owns "
+        "the schema where it is to be changed, and AMENDS_DATABASE_URL to one with the roles of docs/security.md"
+    )
 
 
 def _fail(error: AmendsError) -> NoReturn:
@@ -73,18 +83,24 @@ def reached(settings: Settings) -> Settings:
         found = running(settings.home)
     if found is None:
         return settings
-    where = {"database_url": found.database_url, "temporal_address": found.temporal_address}
+    where: dict[str, Any] = {"database_url": found.database_url, "temporal_address": found.temporal_address}
     kept = {name: value for name in where if (value := getattr(settings, name)) is not None}
-    return Settings(**{**settings.model_dump(), **where, **kept})
+    owner = {"owner_url": settings.owner_url if settings.database_url is not None else None}
+    return Settings(**{**settings.model_dump(), **where, **owner, **kept})
 
 
-def database_of(settings: Settings) -> str:
+def database_of(settings: Settings, *, owner: bool = False) -> str:
     """Address of the database that the settings name, or that `amends up` runs here.
+
+    Args:
+        settings: of this process.
+        owner: by a login that may change the schema.
 
     Raises:
         StartupError: there is neither.
     """
-    url = reached(settings).database_url
+    found = reached(settings)
+    url = found.owner if owner else found.database_url
     if url is None:
         raise StartupError("Say which database: set AMENDS_DATABASE_URL, or have `amends up` run in this folder")
     return url.get_secret_value()

@@ -55,6 +55,9 @@ def main() -> None:
     """Run the command line; errors made for people are shown as such, without a stack trace."""
     try:
         settings = Settings()
+    except StartupError as error:
+        screen.print(str(error), style="red")
+        sys.exit(2)
     except ValidationError as error:
         for found in error.errors():
             told = found["msg"].removeprefix("Value error, ")

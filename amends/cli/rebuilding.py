@@ -100,9 +100,9 @@ async def cancel_rebuild(settings: Settings, name: str, who: Who) -> None:
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
-        if settings.database_url is None:
+        if settings.owner is None:
             raise NothingToDo(f"No rebuild of {name!r} runs") from None
-        await asyncio.to_thread(cancel_build, settings.database_url.get_secret_value(), name, who.actor, who.reason)
+        await asyncio.to_thread(cancel_build, settings.owner.get_secret_value(), name, who.actor, who.reason)
 
 
 async def _building(operator: ProjectionOperator, name: str) -> list[Any]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from psycopg.conninfo import conninfo_to_dict
 
 from amends.app import App, install, load_app
 from amends.cli.joining import joined
 from amends.cli.people import screen
 from amends.codec_endpoint import CodecEndpoint
-from amends.database import reader_url
+from amends.database import reader_url, told_url
 from amends.embedded import Running, Stack
 from amends.encryption import Encryption, KeyRing
 from amends.errors import StartupError
@@ -43,7 +46,7 @@ def open_stack(app: App, settings: Settings, *, fresh: bool = False) -> Stack:
         search_attributes={**SEARCH_ATTRIBUTES, **app.search_attributes},
         worker_command=[sys.executable, "-m", "amends", "worker", "--join"],
         worker_joins=True,
-        prepare=lambda url: install(app, url),
+        prepare=lambda url: install(app, url if settings.owner is None else settings.owner.get_secret_value()),
         fresh=fresh,
         worker_output="file",
     )
@@ -93,19 +96,32 @@ def codec(
 def migrate() -> None:
     """Bring the database to the schema that this code needs; safe to repeat."""
     settings = Settings()
-    if settings.database_url is None:
-        raise StartupError("Say which database: set AMENDS_DATABASE_URL (an owner of the schema)")
-    install(load_app(settings.app), settings.database_url.get_secret_value())
+    url = settings.owner_url or settings.database_url
+    if url is None:
+        raise StartupError("Say which database: set AMENDS_OWNER_URL or AMENDS_DATABASE_URL (an owner of the schema)")
+    install(load_app(settings.app), url.get_secret_value())
     screen.print("The schema is up to date.")
 
 
 def _show_addresses(running: Running, settings: Settings) -> None:
+    passfile = _passfile(running, settings) if settings.database_url is None else None
+    url = told_url(running.database_url, passfile)
     addresses = {
         "Web UI": running.web_ui or "(of your own server)",
         "Temporal": running.temporal_address,
-        "PostgreSQL": running.database_url,
-        "SQL": f"{reader_url(running.database_url)}  (the views, read-only)",
+        "PostgreSQL": url,
+        "SQL": f"{reader_url(url)}  (the views, read-only)",
         "Logs": str(settings.home / "log"),
     }
     for name, address in addresses.items():
         screen.print(f"{name:<11} {address}", soft_wrap=True, highlight=False)
+
+
+def _passfile(running: Running, settings: Settings) -> Path:
+    """The embedded database's password in a file that only this account can read, so that no terminal shows it."""
+    parts = conninfo_to_dict(running.database_url)
+    file = settings.home.resolve() / "pgpass"
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+        written.write(f"{parts['host']}:*:*:{parts['user']}:{parts['password']}\n")
+    return file

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from amends.app import load_app
 from amends.cli.dead_letters import dead_letters
-from amends.cli.people import Json, answers, print_json, reached, screen, told_to_people
+from amends.cli.people import Json, answers, database_of, print_json, reached, screen, told_to_people
 from amends.cli.rebuilding import cancel_rebuild, follow_rebuild
 from amends.database import open_pool
 from amends.errors import InvalidInput, StartupError
@@ -87,7 +87,7 @@ def rebuild(
 def rollback(name: Name, actor: Actor, reason: Reason) -> None:
     """Show again what was shown before the last swap, at once; it catches up from where it was left."""
     who = _who(actor, reason)
-    version, generation = asyncio.run(roll_back(_url(), name, who.actor, who.reason))
+    version, generation = asyncio.run(roll_back(_owner_url(), name, who.actor, who.reason))
     screen.print(f"The views of {name} show version {version}, generation {generation} again.")
 
 
@@ -95,10 +95,10 @@ def drop_old(name: Name, actor: Actor, reason: Reason) -> None:
     """Drop the builds that are kept for a rollback; all of a read model that the application no longer has."""
     who, app = _who(actor, reason), load_app(Settings().app)
     if name not in declared(app):
-        gone = drop_orphan(_url(), app, name, who.actor, who.reason)
+        gone = drop_orphan(_owner_url(), app, name, who.actor, who.reason)
         screen.print(f"All of {name} is dropped: {', '.join(gone) or 'its checkpoint'}.")
         return
-    for version, generation in drop_kept(_url(), name, who.actor, who.reason):
+    for version, generation in drop_kept(_owner_url(), name, who.actor, who.reason):
         screen.print(f"Version {version}, generation {generation} of {name} is dropped.")
 
 
@@ -169,10 +169,11 @@ def _who(actor: str, reason: str) -> Who:
 
 
 def _url() -> str:
-    settings = reached(Settings())
-    if settings.database_url is None:
-        raise StartupError("Say which database: set AMENDS_DATABASE_URL, or run `amends up` here")
-    return settings.database_url.get_secret_value()
+    return database_of(Settings())
+
+
+def _owner_url() -> str:
+    return database_of(Settings(), owner=True)
 
 
 def _asked(question: Callable[[ProjectionOperator], Awaitable[T]]) -> T:

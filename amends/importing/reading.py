@@ -93,7 +93,9 @@ def candidates(lines: Iterable[Line], kinds: Sequence[type[SourceRecord]]) -> It
             else:
                 problems = outside(record)
                 record = None if problems else record
-        yield Candidate(line.number, line.done, kind if kind in known else "", told, record, problems)
+        yield Candidate(
+            line.number, line.done, kind if isinstance(kind, str) and kind in known else "", told, record, problems
+        )
 
 
 def read_jsonl(path: Path) -> Iterator[Line]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from temporalio.client import Client
 
 from amends.embedded import Running, running
@@ -92,7 +93,10 @@ async def test_up_starts_everything_says_where_refuses_a_second_and_leaves_nothi
     # then: it has said where all was, ends well, and no process is left
     assert up.returncode == 0
     assert str(where.web_ui) in said
-    assert where.database_url in said
+    assert str(conninfo_to_dict(where.database_url)["password"]) not in said
+    printed = next(line.split()[1] for line in said.splitlines() if line.startswith("PostgreSQL"))
+    # which libpq finds the password by
+    _check_passfile(Path(str(conninfo_to_dict(printed)["passfile"])), where)
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
 
     # and: whoever has joined goes too
@@ -190,3 +194,8 @@ def test_a_taken_port_that_was_asked_for_is_told(env: dict[str, str]) -> None:
         done = amends("up", env={**env, "AMENDS_TEMPORAL_PORT": port})
     assert done.returncode == 2
     assert port in done.stderr
+
+
+def _check_passfile(passfile: Path, where: Running) -> None:
+    assert str(conninfo_to_dict(where.database_url)["password"]) in passfile.read_text()
+    assert passfile.stat().st_mode & 0o077 == 0

@@ -7,7 +7,10 @@ declare
 begin
     foreach wanted in array array['amends_writer', 'amends_projector', 'amends_reader'] loop
         begin
-            execute format('create role %I nologin', wanted);
+            -- an administrator may have made them, for an owner who may make none
+            if not exists (select from pg_roles where rolname = wanted) then
+                execute format('create role %I nologin', wanted);
+            end if;
         exception when duplicate_object or unique_violation then
             null; -- roles belong to the whole cluster: another database's migration was first
         end;
