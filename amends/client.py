@@ -46,7 +46,7 @@ from amends.received import invalid_in
 from amends.records import START, Position, Receipt
 from amends.sealing import has_personal
 from amends.steps import refusal_in
-from amends.values import bad_texts
+from amends.values import bad_texts, posing_texts
 from amends.visibility import MEMO, SAGA_STATUS, SagaMemo
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Client:
             Unavailable: Temporal does not answer; what was asked for may have been done, or be done later.
         """
         request_id = checked_request_id(request_id)
-        if problems := bad_texts(command):
+        if problems := bad_texts(command) | posing_texts(command):
             raise InvalidInput(problems)
         if has_personal(command):
             command = await self.keys.seal(command, stream_of(command))
@@ -237,7 +237,7 @@ class Client:
             SagaError: it failed before it could answer.
             Unavailable: Temporal does not answer; the saga may have started.
         """
-        if problems := bad_texts(request):
+        if problems := bad_texts(request) | posing_texts(request):
             raise InvalidInput(problems)
         if has_personal(request):
             request = await self.keys.seal(request, id)
@@ -310,7 +310,7 @@ class Client:
             SagaError: it failed.
             Unavailable: Temporal does not answer; the saga may have started.
         """
-        if problems := bad_texts(request):
+        if problems := bad_texts(request) | posing_texts(request):
             raise InvalidInput(problems)
         if has_personal(request):
             request = await self.keys.seal(request, id)

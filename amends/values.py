@@ -25,6 +25,7 @@ __all__ = [
     "changed_personal",
     "is_sealed",
     "personal_in",
+    "posing_texts",
     "problems_of",
     "redacted",
 ]
@@ -164,16 +165,28 @@ def problems_of(error: ValidationError) -> dict[str, str]:
 
 
 def bad_texts(value: Any, path: str = "") -> dict[str, str]:
-    """Texts that can't be kept, as field path → complaint: with a NUL, half a surrogate pair, or as if sealed."""
+    """Texts that PostgreSQL can't hold, for a NUL character or half a surrogate pair, as field path → complaint."""
+
+    def complaint(text: str) -> str | None:
+        if "\x00" in text:
+            return "text can't hold a NUL character"
+        return "text can't hold half a surrogate pair" if _HALF_A_PAIR.search(text) else None
+
+    return _found(value, path, complaint)
+
+
+def posing_texts(value: Any) -> dict[str, str]:
+    """Texts that look as if they were sealed, as field path → complaint: those of others could be sent as one's own."""
+    return _found(value, "", lambda text: f"text can't begin with {SEALED!r}" if is_sealed(text) else None)
+
+
+def _found(value: Any, path: str, complaint: Callable[[str], str | None]) -> dict[str, str]:
     match value:
-        case str() if "\x00" in value:
-            return {path or "input": "text can't hold a NUL character"}
-        case str() if is_sealed(value):
-            return {path or "input": f"text can't begin with {SEALED!r}"}
         case str():
-            return {path or "input": "text can't hold half a surrogate pair"} if _HALF_A_PAIR.search(value) else {}
+            problem = complaint(value)
+            return {} if problem is None else {path or "input": problem}
         case BaseModel():
-            return bad_texts(dict(value), path)
+            return _found(dict(value), path, complaint)
         case Mapping():
             parts = list(value.items())
         case list() | tuple() | set() | frozenset():
@@ -182,7 +195,7 @@ def bad_texts(value: Any, path: str = "") -> dict[str, str]:
             return {}
     found: dict[str, str] = {}
     for key, part in parts:
-        found |= bad_texts(part, f"{path}.{key}".lstrip("."))
+        found |= _found(part, f"{path}.{key}".lstrip("."), complaint)
     return found
 
 

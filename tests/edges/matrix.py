@@ -14,7 +14,7 @@ import psycopg
 
 __all__ = ["ROLES", "Thing", "matrix", "things"]
 
-ROLES = ("amends_writer", "amends_projector", "amends_reader")
+ROLES = ("amends_writer", "amends_projector", "amends_reader", "amends_client")
 
 SCHEMAS = "select oid from pg_namespace where nspname !~ '^pg_' and nspname not in ('information_schema', 'public')"
 

@@ -57,7 +57,7 @@ async def test_given_logins_of_least_privilege_when_an_order_is_placed_then_it_c
         sessions = await rows(logins.owner, SESSIONS)
     assert {user for user, _ in sessions} == {user_of(logins.worker), user_of(logins.client)}
     assert {name for user, name in sessions if user == user_of(logins.worker)} == {"amends-writer", "amends-projector"}
-    assert {name for user, name in sessions if user == user_of(logins.client)} == {"amends-reader"}
+    assert {name for user, name in sessions if user == user_of(logins.client)} == {"amends-client", "amends-reader"}
 
 
 async def test_given_no_worker_that_owns_the_schema_when_a_read_model_is_rebuilt_then_it_waits_for_one_and_says_so(

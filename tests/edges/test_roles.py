@@ -67,7 +67,7 @@ NEVER = (
 )
 """What no role does anywhere."""
 
-LOGINS: dict[str, tuple[Role, ...]] = {"worker": ("writer", "projector"), "client": ("reader",)}
+LOGINS: dict[str, tuple[Role, ...]] = {"worker": ("writer", "projector"), "client": ("client",)}
 
 
 @pytest.fixture
@@ -284,5 +284,10 @@ def _statements(thing: Thing, owner: Connection[Any]) -> Iterator[tuple[str, str
 
 
 def _short(role: str) -> Role:
-    short: dict[str, Role] = {"amends_writer": "writer", "amends_projector": "projector", "amends_reader": "reader"}
+    short: dict[str, Role] = {
+        "amends_writer": "writer",
+        "amends_projector": "projector",
+        "amends_reader": "reader",
+        "amends_client": "client",
+    }
     return short[role]

@@ -4,7 +4,10 @@ declare
     may_act_as constant text := case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end;
 begin
     begin
-        create role amends_client nologin;
+        -- an administrator may have made it, for an owner who may make none
+        if not exists (select from pg_roles where rolname = 'amends_client') then
+            create role amends_client nologin;
+        end if;
     exception when duplicate_object or unique_violation then
         null; -- roles belong to the whole cluster: another database's migration was first
     end;
@@ -34,7 +37,7 @@ comment on table amends.personal_keys is 'Keys that seal personal data, one a pe
 
 -- Keys of these subjects; whoever has none gets the offered one. A destroyed key comes back as null, for good.
 create function amends.keys_of(subjects text[], offered bytea[])
-returns table (subject text, key bytea) language plpgsql security definer set search_path = pg_catalog as $$
+returns table (subject text, key bytea) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
     -- what is there already costs no write, so that a repeat holds no feed back
@@ -53,7 +56,7 @@ comment on function amends.keys_of is 'Keys of subjects, made where there are no
 
 -- Destroys a key, once: the first time stands. A subject that never had one is kept from ever getting one.
 create function amends.destroy_key(which text, on_behalf_of text)
-returns timestamptz language plpgsql security definer set search_path = pg_catalog as $$
+returns timestamptz language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     insert into amends.personal_keys (subject, key, destroyed_at, destroyed_by)
     values (which, null, clock_timestamp(), on_behalf_of)
