@@ -35,7 +35,7 @@ def conninfo(url: str, role: Role) -> str:
 
     Args:
         url: a PostgreSQL URL or conninfo of a login that is a member of the role.
-        role: owner (migrations), writer, projector, reader or client (a reader who gets keys to seal by).
+        role: owner (migrations), writer, projector, reader or client (gets keys to seal by).
     """
     parts: dict[str, Any] = dict(conninfo_to_dict(url))
     settings = {} if role == "owner" else {"role": f"amends_{role}", **_LIMITS}

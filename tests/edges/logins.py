@@ -19,7 +19,7 @@ from amends.settings import Settings
 __all__ = ["Logins", "production"]
 
 WORKER = ("amends_writer", "amends_projector")
-CLIENT = ("amends_client",)
+CLIENT = ("amends_reader", "amends_client")
 PASSWORD = "swordfish"
 
 

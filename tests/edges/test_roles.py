@@ -67,7 +67,7 @@ NEVER = (
 )
 """What no role does anywhere."""
 
-LOGINS: dict[str, tuple[Role, ...]] = {"worker": ("writer", "projector"), "client": ("client",)}
+LOGINS: dict[str, tuple[Role, ...]] = {"worker": ("writer", "projector"), "client": ("reader", "client")}
 
 
 @pytest.fixture

@@ -283,7 +283,7 @@ PROJECTIONISTS = {
         ),
         ("projector", {"amends", "read_models", "views"}, PROJECTIONISTS, set[str]()),
         ("reader", {"views"}, {"oldest_writer"}, set[str]()),
-        ("client", {"amends", "views"}, {"keys_of", "oldest_writer"}, set[str]()),
+        ("client", {"amends"}, {"keys_of"}, set[str]()),
     ],
 )
 async def test_what_a_role_may_enter_call_and_create(

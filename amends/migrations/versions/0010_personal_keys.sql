@@ -1,4 +1,4 @@
--- Clients seal what is personal before it leaves them, so they need a role of their own: a reader who gets keys.
+-- Clients seal what is personal before it leaves them, so they need a role of their own, besides the reader's.
 do $$
 declare
     may_act_as constant text := case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end;
@@ -68,8 +68,6 @@ end
 $$;
 comment on function amends.destroy_key is 'Destroys the key of a subject, so that nobody can read what it sealed.';
 
-grant usage on schema views to amends_client;
-grant amends_reader to amends_client;
 grant usage on schema amends to amends_client;
 grant select on amends.personal_keys to amends_writer, amends_projector;
 revoke execute on function amends.keys_of, amends.destroy_key from public;
