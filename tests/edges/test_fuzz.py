@@ -74,6 +74,10 @@ RIGHT: dict[str, Any] = {
     "placed_at": NOW,
     "ended_at": NOW,
     "status": "completed",
+    "key_destroyed_at": NOW,
+    "events_sealed": 1,
+    "events_in_clear": 0,
+    "read_models": ["customers v1 build 1"],
 }
 """Fields as they may be, so that a command is wrong in one of them only."""
 
