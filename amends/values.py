@@ -102,7 +102,7 @@ def bad_texts(value: Any, path: str = "") -> dict[str, str]:
             return {}
     found: dict[str, str] = {}
     for key, part in parts:
-        found |= bad_texts(part, f"{path}.{key}".lstrip("."))
+        found |= bad_texts(part, f"{path}.{str(key)[:64]}".lstrip("."))
     return found
 
 
