@@ -33,7 +33,7 @@ def limit_problem(limit: Any) -> str | None:
     """What is wrong with a limit; None when it is one."""
     if type(limit) is int and 1 <= limit <= LARGEST:
         return None
-    told = "one of another size" if isinstance(limit, int) and limit not in _INTEGERS else repr(limit)
+    told = "one of another size" if isinstance(limit, int) and limit not in _INTEGERS else f"{limit!r:.50}"
     return f"must be a whole number from 1 to {LARGEST}, not {told}"
 
 
@@ -108,5 +108,5 @@ def unaskable(value: Any, path: str = "") -> dict[str, str]:
             return bad_texts(value, path)
     found: dict[str, str] = {}
     for key, part in parts:
-        found |= unaskable(part, f"{path}.{key}".lstrip("."))
+        found |= unaskable(part, f"{path}.{str(key)[:64]}".lstrip("."))
     return found

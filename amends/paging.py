@@ -105,7 +105,7 @@ def between(
         if bound is None:
             continue
         if isinstance(bound, datetime) == days or (isinstance(bound, datetime) and bound.tzinfo is None):
-            raise InvalidInput({name: f"must be {wants}, not {bound!r}"})
+            raise InvalidInput({name: f"must be {wants}, not {bound!r:.50}"})
         if problems := unaskable(bound, name):
             raise InvalidInput(problems)
         edge = literal(bound.astimezone(UTC) if isinstance(bound, datetime) else bound, column.type)

@@ -195,7 +195,7 @@ def _found(value: Any, path: str, complaint: Callable[[str], str | None]) -> dic
             return {}
     found: dict[str, str] = {}
     for key, part in parts:
-        found |= _found(part, f"{path}.{key}".lstrip("."), complaint)
+        found |= _found(part, f"{path}.{str(key)[:64]}".lstrip("."), complaint)
     return found
 
 

@@ -104,7 +104,7 @@ def lines_of(file: Path, map: Path | None) -> Iterator[Line]:
     Raises:
         InvalidInput: it can't be read, or its mapping.
     """
-    if not file.is_file():
+    if not _is_file(file):
         raise InvalidInput({"file": f"there is no file {file}"})
     if map is None and file.suffix.lower() == ".csv":
         raise InvalidInput({"map": f"{file} is CSV; say by --map which column becomes which field"})
@@ -161,3 +161,10 @@ def show_summary(summary: Summary) -> None:
     console.print(
         f"{summary.read:,} records in {summary.seconds:.1f} s, {summary.rate:,.0f} records/s", highlight=False
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False

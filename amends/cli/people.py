@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -24,6 +25,16 @@ from amends.values import bad_texts
 __all__ = ["Json", "answers", "database_of", "print_json", "reached", "screen", "told_to_people"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
+LONGEST = 4_096
+"""Most characters of what is typed, other input for a step aside: as long as a path may be."""
+
+TOO_LONG = f"is longer than {LONGEST:,} characters"
+
+
+def _is_too_long(name: str, typed: Any) -> bool:
+    return name != "input" and isinstance(typed, str | Path) and len(str(typed)) > LONGEST
 
 
 def _plain(*, stderr: bool) -> Console:
@@ -48,6 +59,8 @@ def told_to_people(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             if problems := bad_texts(kwargs):  # bytes that are no UTF-8 come as halves of surrogate pairs
                 raise InvalidInput(dict.fromkeys(problems, "is no UTF-8"))
+            if problems := {name: TOO_LONG for name, typed in kwargs.items() if _is_too_long(name, typed)}:
+                raise InvalidInput(problems)
             command(*args, **kwargs)
         except KeyboardInterrupt:
             screen.print("Stopped.", style="dim")

@@ -96,10 +96,11 @@ def codec(
 def migrate() -> None:
     """Bring the database to the schema that this code needs; safe to repeat."""
     settings = Settings()
-    url = settings.owner_url or settings.database_url
-    if url is None:
-        raise StartupError("Say which database: set AMENDS_OWNER_URL or AMENDS_DATABASE_URL (an owner of the schema)")
-    install(load_app(settings.app), url.get_secret_value())
+    if settings.database_url is None or settings.owner is None:
+        raise StartupError(
+            "Say which database: set AMENDS_DATABASE_URL (an owner of the schema, or AMENDS_OWNER_URL too)"
+        )
+    install(load_app(settings.app), settings.owner.get_secret_value())
     screen.print("The schema is up to date.")
 
 

@@ -70,7 +70,8 @@ def test_given_no_address_of_a_database_when_set_then_the_setting_is_named_and_n
         (("saga", "skip", "", *WHO), 2, "InvalidInput: saga_id"),
         (("saga", "cancel", "x" * 2000, *WHO), 2, "InvalidInput: saga_id"),
         (("saga", "skip", "[/red]", *WHO), 1, "UnknownSaga: There is no saga with this id (saga=[/red])"),
-        (("show", "order-1", "--at", "9" * 5000), 2, "InvalidInput: at: '999"),
+        (("show", "order-1", "--at", "9" * 4000), 2, "InvalidInput: at: '999"),
+        (("show", "order-1", "--at", "9" * 5000), 2, "InvalidInput: at: is longer than 4,096 characters"),
         (("show", "order-1", "--at", "0001-01-01T00:00+23:59"), 1, "NothingRecorded"),
     ],
 )

@@ -28,6 +28,7 @@ from amends.settings import Settings
 from app import app
 from client import Shop
 from domain.stock import SetReorderPoint
+from read_models.customer_orders import orders_of_customer
 from tests.cli.typing_in import amends
 from tests.conftest import RunWorker
 from tests.edges.odd import TRICKS, awaited, fuzzed, json_values, nested, odd_texts, odd_values
@@ -355,3 +356,39 @@ async def test_whatever_is_typed_it_is_answered_in_a_few_lines_without_a_stack_t
 
 def _given(fuzz: Any, wait: Wait) -> None:
     fuzz(wait=wait)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (("show", "x" * 100_000), "InvalidInput: stream: is longer than 4,096 characters"),
+        (("import", "x" * 100_000), "InvalidInput: file: is longer than 4,096 characters"),
+        (("import", "x" * 300), "InvalidInput: file: there is no file xxx"),
+        (("saga", "cancel", "x", "--actor", "a", "--reason", "x" * 5_000), "InvalidInput: reason: is longer than"),
+    ],
+)
+async def test_given_what_is_too_long_when_typed_then_it_is_said_so_and_not_given_back(
+    line: tuple[str, ...], told: str, settings: Settings
+) -> None:
+    ended = await amends(*line, settings=settings)
+    assert ended.exit_code == 2
+    assert " ".join(ended.stderr.split()).startswith(told), ended.stderr[:500]
+    assert len(ended.stderr) < LONGEST
+
+
+def test_given_names_of_fields_that_are_as_long_as_a_book_when_refused_then_they_are_cut_short() -> None:
+    book = "x" * 100_000
+    for make in (
+        lambda: SetReorderPoint(**{book: 1}),
+        lambda: orders_of_customer({book: ["\x00"]}),  # type: ignore[arg-type]  # as somebody without types may
+        lambda: orders_of_customer("c1", limit={book: 1}),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            make()
+        assert len(str(refused.value)) < LONGEST
+
+
+def test_given_a_line_whose_kind_is_no_text_when_imported_then_it_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"kind": {}, "id": 1}\n{"kind": ["customer"]}\n')
+    assert [set(each.problems) for each in candidates(read_jsonl(file), app.imports)] == [{"kind"}, {"kind"}]
