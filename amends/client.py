@@ -167,7 +167,7 @@ class Client:
             command = await self.keys.seal(command, stream_of(command))
         request = CommandRequest(name=command.message_name, data=command.model_dump(mode="json"))
         id, fingerprint = f"command-{request_id}", fingerprint_of(request)
-        handle = self.temporal.get_workflow_handle_for(ExecuteCommand.run, id)
+        handle: WorkflowHandle[Any, Receipt] = self.temporal.get_workflow_handle(id, result_type=Receipt)
         wanted = f"{command.message_name}: it may be done all the same, so ask again with the request id {request_id!r}"
         try:
             await self._send(handle, request, fingerprint, actor)
@@ -314,7 +314,8 @@ class Client:
             raise InvalidInput(problems)
         if has_personal(request):
             request = await self.keys.seal(request, id)
-        handle = self.temporal.get_workflow_handle_for(process.run, id)
+        started: Any = process.run  # which of the handle's overloads it fits, mypy says one time and not another
+        handle: WorkflowHandle[Any, Result] = self.temporal.get_workflow_handle_for(started, id)
         try:
             with suppress(WorkflowAlreadyStartedError):
                 await self.temporal.start_workflow(

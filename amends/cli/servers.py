@@ -24,7 +24,7 @@ from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
 from amends.worker import run_worker
 
-__all__ = ["codec", "migrate", "open_stack", "up", "worker"]
+__all__ = ["codec", "migrate", "open_stack", "shown_url", "up", "worker"]
 
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what earlier runs left, and start empty.")]
 
@@ -105,8 +105,7 @@ def migrate() -> None:
 
 
 def _show_addresses(running: Running, settings: Settings) -> None:
-    passfile = _passfile(running, settings) if settings.database_url is None else None
-    url = told_url(running.database_url, passfile)
+    url = shown_url(running, settings)
     addresses = {
         "Web UI": running.web_ui or "(of your own server)",
         "Temporal": running.temporal_address,
@@ -116,6 +115,11 @@ def _show_addresses(running: Running, settings: Settings) -> None:
     }
     for name, address in addresses.items():
         screen.print(f"{name:<11} {address}", soft_wrap=True, highlight=False)
+
+
+def shown_url(running: Running, settings: Settings) -> str:
+    """The database's address for people: without its password, which `psql` finds in a file that the address names."""
+    return told_url(running.database_url, _passfile(running, settings) if settings.database_url is None else None)
 
 
 def _passfile(running: Running, settings: Settings) -> Path:

@@ -33,7 +33,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running afterwards, until Ctrl-C.")] = False,
 ) -> None:
     """Place orders through real servers: most succeed, some are declined, out of stock or cancelled."""
-    from amends.cli import open_stack
+    from amends.cli import open_stack, shown_url
     from app import app
 
     settings, console = Settings(), Console(stderr=json)
@@ -48,7 +48,7 @@ def demo(
         if json:
             sys.stdout.write(json_.dumps(figures, indent=2) + "\n")
             sys.stdout.flush()
-        _say_where(console, found, stays=keep or stack is None)
+        _say_where(console, found, shown_url(found, settings), stays=keep or stack is None)
         if keep and stack is not None:
             console.print("Ctrl-C ends the servers; the data stay.", style="dim")
             stack.run()
@@ -58,6 +58,7 @@ def demo(
 
 async def _run(settings: Settings, where: Running, orders: int, console: Console) -> dict[str, Any]:
     """Set up, place, read, check, show."""
+    from amends.cli import shown_url
     from client import Shop
     from examples.demo.books import check, read_books
     from examples.demo.load import make_plans, place_all, set_up
@@ -78,7 +79,7 @@ async def _run(settings: Settings, where: Running, orders: int, console: Console
         with console.status("Checking the books …"):
             books = await read_books(shop, where.database_url)
     invariants = check(books, results)
-    figures = as_json(results, seconds, books, invariants, where.web_ui, where.database_url)
+    figures = as_json(results, seconds, books, invariants, where.web_ui, shown_url(where, settings))
     if not console.stderr:
         show(figures, before, books.levels, console)
     return figures
@@ -106,10 +107,10 @@ def _own_servers(settings: Settings) -> Running | None:
     return Running(0, settings.database_url.get_secret_value(), settings.temporal_address, settings.temporal_ui)
 
 
-def _say_where(console: Console, where: Running, *, stays: bool) -> None:
+def _say_where(console: Console, where: Running, shown: str, *, stays: bool) -> None:
     later = "" if stays else "  (they have ended now; `amends up` shows all of it again)"
     console.print(f"Web UI     {where.web_ui}{later}", highlight=False, soft_wrap=True)
-    console.print(f"SQL        {reader_url(where.database_url)}", highlight=False, soft_wrap=True)
+    console.print(f"SQL        {reader_url(shown)}", highlight=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):
