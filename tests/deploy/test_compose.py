@@ -21,12 +21,13 @@ import psycopg
 import pytest
 import yaml
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from temporalio.client import Client
 
 from amends.cli.servers import migrate
+from amends.database import conninfo
 from amends.embedded import EmbeddedTemporal
-from amends.embedded.binaries import find_temporal
+from amends.embedded.binaries import find_postgres, find_temporal
 from amends.embedded.temporal import DYNAMIC_CONFIG
 from amends.settings import Settings
 from amends.visibility import SEARCH_ATTRIBUTES
@@ -41,8 +42,9 @@ DOCKERFILE = [
     if line and not line.startswith("#")
 ]
 PREFIX = "AMENDS_"
-ONE_SHOTS = {"migrate", "temporal-schema", "temporal-namespace"}
-OURS = ("migrate", "worker")
+ONE_SHOTS = {"migrate", "logins", "temporal-schema", "temporal-namespace"}
+WORKERS = ("worker", "builder")
+OURS = ("migrate", *WORKERS)
 SECONDS = 60.0
 """How long a process may take to do what it should."""
 
@@ -75,6 +77,16 @@ VERSION = {"deployment", "build_id"}
 """Without them a worker has no version, and does without one."""
 
 
+OWNER = {"owner_url"}
+"""Without it a worker leaves builds of read models to one that has it."""
+
+
+def test_nobody_works_as_the_owner_but_who_migrates_and_who_builds() -> None:
+    by_owner = {name for name in OURS if "//amends:" in environment(name).get("AMENDS_OWNER_URL", "")}
+    assert by_owner == {"migrate", "builder"}
+    assert all("//shop_worker:" in environment(name)["AMENDS_DATABASE_URL"] for name in OURS)
+
+
 def test_every_setting_that_the_code_can_t_do_without_is_set() -> None:
     worker = _settings_used((ROOT / "amends/worker.py").read_text(), (ROOT / "amends/connect.py").read_text())
     cli = (ROOT / "amends/cli/servers.py").read_text()
@@ -83,7 +95,7 @@ def test_every_setting_that_the_code_can_t_do_without_is_set() -> None:
     ]
     needed = {"worker": worker, "migrate": _settings_used(ast.unparse(function))}
     for service, used in needed.items():
-        without_default = {name for name in used if Settings.model_fields[name].default is None} - VERSION
+        without_default = {name for name in used if Settings.model_fields[name].default is None} - VERSION - OWNER
         assert without_default, "nothing was found in the code"
         assert {PREFIX + name.upper() for name in without_default} <= environment(service).keys()
 
@@ -116,14 +128,16 @@ def test_servers_are_looked_after_and_one_shots_are_not_started_for_ever() -> No
             assert service["restart"].startswith("on-failure:")
         else:
             assert service["restart"] == "unless-stopped"
-            assert name == "worker" or "healthcheck" in service
+            assert name in WORKERS or "healthcheck" in service
 
 
-def test_the_worker_starts_after_schema_and_namespace_and_has_time_to_drain() -> None:
-    worker = SERVICES["worker"]
-    assert worker["depends_on"].keys() == {"migrate", "temporal-namespace"}
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_starts_after_schema_logins_and_namespace_and_has_time_to_drain(name: str) -> None:
+    worker = SERVICES[name]
+    assert worker["depends_on"].keys() == {"logins", "temporal-namespace"}
+    assert SERVICES["logins"]["depends_on"].keys() == {"migrate"}
     grace = int(worker["stop_grace_period"].removesuffix("s"))
-    assert grace > float(environment("worker")["AMENDS_DRAIN_SECONDS"])
+    assert grace > float(environment(name)["AMENDS_DRAIN_SECONDS"])
 
 
 def test_images_are_pinned() -> None:
@@ -266,6 +280,20 @@ def empty_database(postgres_url: str) -> Iterator[str]:
     yield make_conninfo(postgres_url, dbname=name)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        connection.execute("drop role if exists shop_worker, shop_client")
+
+
+def logins(owner_url: str) -> tuple[str, str]:
+    """Addresses by the logins that the one-shot service has made, twice: a worker's and a client's."""
+    of = conninfo_to_dict(owner_url)
+    passwords = {"WORKER_PASSWORD": "it's \\ odd", "CLIENT_PASSWORD": "$other"}
+    reached = {"PGHOST": of["host"], "PGPORT": of["port"], "PGUSER": of["user"], "PGPASSWORD": of["password"]}
+    reached |= {"PGDATABASE": of["dbname"], "PATH": f"{find_postgres()}{os.pathsep}{os.environ['PATH']}"}
+    variables = by_hand("logins", **passwords, **{name: str(text) for name, text in reached.items()})
+    for _ in range(2):
+        subprocess.run(shell_command("logins"), env=variables, check=True, timeout=SECONDS, capture_output=True)
+    worker = make_conninfo(owner_url, user="shop_worker", password=passwords["WORKER_PASSWORD"])
+    return worker, make_conninfo(owner_url, user="shop_client", password=passwords["CLIENT_PASSWORD"])
 
 
 @pytest.fixture
@@ -309,14 +337,21 @@ async def test_given_empty_servers_when_namespace_migrate_and_worker_run_then_it
     amends = str(Path(sys.executable).with_name("amends"))
     assert shell_command("migrate") == ["amends", "migrate"]
     for _ in range(2):
-        async with process([amends, "migrate"], by_hand("migrate", AMENDS_DATABASE_URL=empty_database)) as migrating:
+        owner = {"AMENDS_OWNER_URL": empty_database, "AMENDS_DATABASE_URL": empty_database}
+        async with process([amends, "migrate"], by_hand("migrate", **owner)) as migrating:
             _, said = await migrating.communicate()
             assert migrating.returncode == 0, said.decode()
+    # and: so has what makes the logins
+    worker_url, client_url = logins(empty_database)
+    with psycopg.connect(conninfo(client_url, "reader")) as connection:
+        assert connection.execute("select count(*) from views.order_history").fetchone() == (0,)
+    with pytest.raises(psycopg.OperationalError, match="permission denied to set role"):
+        psycopg.connect(conninfo(client_url, "writer"))
     # when
     [*_, cmd] = [line for line in DOCKERFILE if line[0] == "CMD"]
     [_, *arguments] = json.loads(" ".join(cmd[1:]))
     changed = {
-        "AMENDS_DATABASE_URL": empty_database,
+        "AMENDS_DATABASE_URL": worker_url,
         "AMENDS_TEMPORAL_ADDRESS": temporal.address,
         "AMENDS_TEMPORAL_NAMESPACE": namespace,
     }
