@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from amends.errors import DuplicateMessage, Refused, UnknownMessage
 from amends.messages import Command, Event
+from amends.values import check_marks
 
 __all__ = ["Aggregate", "Aggregates", "Claim", "Decision", "Free", "stream_of"]
 
@@ -77,6 +78,7 @@ class Aggregate(BaseModel, Generic[C, E]):
     def __pydantic_init_subclass__(
         cls, *, category: str = "", key: str = "", snapshot_version: int = 1, **_: Any
     ) -> None:
+        check_marks(cls, lasts=True)
         if not category:
             return
         cls.category, cls.key, cls.snapshot_version = category, key, snapshot_version

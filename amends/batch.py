@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -185,7 +186,14 @@ def _discreet(problem: str, row: Row) -> str:
         personal = [part for part in personal_in(row.recorded().event) if isinstance(part, str)]
     except (MessageError, InvalidInput):
         return problem
-    for text in filter(None, personal):
+    words = {word for text in personal for word in (text, *text.split()) if word}
+    words |= {_plain(word) for word in words}  # as searches fold them
+    for text in sorted(filter(None, words), key=len, reverse=True):
         whole = "" if len(text) >= SHORTEST else r"\b"
         problem = re.sub(f"{whole}{re.escape(text)}{whole}", MASK, problem, flags=re.IGNORECASE)
     return problem
+
+
+def _plain(text: str) -> str:
+    """Without accents."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))

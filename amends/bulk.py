@@ -16,7 +16,7 @@ from amends.errors import CommandIdReused, Forgotten, Refused
 from amends.messages import Command, Event
 from amends.personal_keys import clear_texts, keys_for
 from amends.records import START, Context, Position
-from amends.sealing import Keys, has_personal
+from amends.sealing import Keys, all_clear, has_personal, holds_sealed
 from amends.store import append_request, refusal_of_claim
 from amends.values import carries_personal
 
@@ -202,11 +202,12 @@ class BulkHandler:
             current = states[stream]
             if name is None:
                 try:
-                    current.state = type(current.state).model_validate_json(data)
+                    current.state = all_clear(type(current.state).model_validate_json(data))
                 except ValidationError:
                     misfits.add(stream)
             elif stream not in misfits:
-                current.state = current.state.evolve(Event.read(name, schema_version, data))
+                event = Event.read(name, schema_version, data)
+                current.state = current.state.evolve(all_clear(event) if holds_sealed(data) else event)
             current.version = version
         return misfits
 

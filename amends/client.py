@@ -292,7 +292,9 @@ class Client:
         summary: str,
         actor: str | None = None,
     ) -> Result:
-        """Start a saga, or find it started under the same id, and wait for its end; one that failed is started anew.
+        """Start a saga, or find it running under the same id, and wait for its end.
+
+        One that has ended is started anew: its steps bear the same ids, so what the log knows is not done again.
 
         Args:
             process: the saga's workflow class.
@@ -324,7 +326,7 @@ class Client:
                     id=id,
                     task_queue=self.settings.task_queue,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                     memo={MEMO: self._memo(actor, labels, fingerprint_of(request))},
                     search_attributes=shown(attributes),
                     static_summary=summary,

@@ -139,8 +139,11 @@ def _bound(
 ) -> Callable[..., Any]:
     async def call(argument: Any, context: Any) -> Answer:
         async def calling() -> Any:
-            opened = await store.in_clear(argument) if isinstance(argument, BaseModel) else argument
-            return await method(opened, context.within_step())
+            opened = argument
+            if isinstance(argument, BaseModel):  # only what its own saga has sealed
+                opened = await store.in_clear(argument, context.correlation_id)
+            result = await method(opened, context.within_step())
+            return await store.closed(result, context.correlation_id) if isinstance(result, BaseModel) else result
 
         with _logged(context):
             async with _beating():

@@ -16,9 +16,10 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from amends.client import fingerprint_of, shown
-from amends.errors import NotDelivered
+from amends.errors import InvalidInput, NotDelivered
 from amends.process_manager import Reaction, Signal, Start
 from amends.records import Recorded
+from amends.sealing import has_personal
 from amends.settings import Settings
 from amends.visibility import MEMO, SagaMemo
 
@@ -93,6 +94,11 @@ class Delivery:
 
     async def _deliver(self, manager: str, due: Due) -> None:
         try:
+            sent = due.reaction.request if isinstance(due.reaction, Start) else due.reaction.argument
+            if has_personal(sent):
+                raise InvalidInput(
+                    {"request": "carries personal data, which Temporal must not keep; send a key instead"}
+                )
             if isinstance(due.reaction, Start):
                 await self._start(manager, due, due.reaction)
             else:

@@ -45,7 +45,9 @@ class ErasureActivities(Erasure):
         async with self._pool.connection() as connection:
             at = await destroy(connection, subject, context.actor)
             rows = await (await connection.execute(EVENTS, (subject,))).fetchall()
-        found = [holds_sealed(data) for name, version, data in rows if _is_personal(name, version, data)]
+        found = [
+            holds_sealed(data) for name, version, data in rows if holds_sealed(data) or _personal(name, version, data)
+        ]
         return Erased(at=at, sealed=sum(found), in_clear=len(found) - sum(found))
 
     async def see_scrubbed(self, scrubbing: Scrubbing, context: Context) -> Scrubbed:
@@ -79,7 +81,8 @@ class ErasureActivities(Erasure):
         return Scrubbed(builds=tuple(f"{name} v{version} build {build}" for name, version, build, _, _ in builds))
 
 
-def _is_personal(name: str, version: int, data: str) -> bool:
+def _personal(name: str, version: int, data: str) -> bool:
+    """Whether there are personal data in an event in which nothing is sealed."""
     try:
         return has_personal(Event.read(name, version, data))
     except (MessageError, InvalidInput):

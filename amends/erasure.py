@@ -13,13 +13,8 @@ from amends.values import Value
 
 __all__ = ["PATIENCE", "Erased", "Erasure", "Scrubbed", "Scrubbing"]
 
-PATIENCE = Policy(
-    attempt=timedelta(seconds=30),
-    deadline=timedelta(minutes=10),
-    first_pause=timedelta(milliseconds=200),
-    longest_pause=timedelta(seconds=10),
-)
-"""Read models are behind for moments; after ten minutes a person should know, and the saga parks."""
+PATIENCE = Policy(attempt=timedelta(seconds=30), deadline=None, first_pause=timedelta(milliseconds=200))
+"""Read models are behind for moments; what is kept or parked is waited for until somebody sees to it."""
 
 
 class Erased(Value):

@@ -19,6 +19,7 @@ from amends.database import Connection
 from amends.errors import Conflict, Forgotten, Refused
 from amends.messages import Command, Event
 from amends.records import Context, Position, Receipt
+from amends.sealing import all_clear
 from amends.store import Appended, ClaimTaken, EventStore, Snapshot
 
 __all__ = ["CommandHandler"]
@@ -104,7 +105,7 @@ class CommandHandler:
         stream = aggregate.stream_of(command)
         started_at, forgotten = datetime.now(UTC), None
         try:
-            command = await self._store.in_clear(command, stream)
+            command = await self._store.in_clear(command, stream, context.correlation_id)
         except Forgotten as refusal:
             forgotten = refusal
         trial = partial(self._attempt, aggregate, stream, command, context, started_at, attempt, refused=forgotten)
@@ -205,7 +206,7 @@ class CommandHandler:
         state, size = aggregate(), 0
         if loaded.state is not None:
             try:
-                state = aggregate.model_validate_json(loaded.state)
+                state = all_clear(aggregate.model_validate_json(loaded.state))
                 size = len(state.model_dump_json())
             except ValidationError:
                 log.warning("snapshot_ignored", stream=stream, advice="raise the aggregate's snapshot_version")

@@ -9,7 +9,7 @@ from pydantic import StringConstraints, ValidationError
 from pydantic_core import from_json
 
 from amends.errors import DuplicateMessage, InvalidInput, MessageFromTheFuture, MissingUpcaster, UnknownMessage
-from amends.values import Personal, Value, problems_of
+from amends.values import Personal, Value, check_marks, problems_of
 
 __all__ = ["Command", "Event", "Key", "Message", "Personal", "Registry", "upcast"]
 
@@ -57,6 +57,7 @@ class Message(Value):
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, name: str = "", version: int = 1, **_: Any) -> None:
+        super().__pydantic_init_subclass__()
         if not name:
             return
         cls.message_name = name
@@ -160,6 +161,11 @@ class Event(Message):
     """Something that has happened: past tense, kept for ever. Name it: `class Paid(Event, name="…", version=1)`."""
 
     registry: ClassVar[Registry] = Registry("event")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, name: str = "", version: int = 1, **_: Any) -> None:
+        super().__pydantic_init_subclass__(name=name, version=version)
+        check_marks(cls, lasts=True)
 
     @classmethod
     def read(cls, name: str, version: int, data: Data | str) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -11,14 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from amends.database import Connection
 from amends.errors import Forgotten, InvalidInput
-from amends.sealing import KEY_BYTES, Keys, all_clear, holds_sealed, opened, opened_text, sealed, subject_of
+from amends.sealing import Keys, all_clear, holds_sealed, opened, opened_text, sealed, subject_of
 from amends.values import is_sealed, personal_in, problems_of
 
 __all__ = ["clear_model", "clear_texts", "destroy", "key_for", "keys_for", "known_keys", "sealed_model"]
 
 M = TypeVar("M", bound=BaseModel)
 
-MAKE = "select subject, key from amends.keys_of(%s::text[], %s::bytea[])"
+MAKE = "select subject, key from amends.keys_of(%s::text[])"
 """Keys of subjects, made where there are none."""
 
 KNOWN = "select subject, key from amends.personal_keys where subject = any(%s::text[])"
@@ -35,8 +34,7 @@ async def keys_for(connection: Connection, subjects: Collection[str]) -> Keys:
         connection: of the writer or the client role.
         subjects: whose.
     """
-    offered = [secrets.token_bytes(KEY_BYTES) for _ in subjects]
-    return _by_subject(await (await connection.execute(MAKE, (list(subjects), offered))).fetchall())
+    return _by_subject(await (await connection.execute(MAKE, (list(subjects),))).fetchall())
 
 
 async def key_for(connection: Connection, subject: str) -> bytes:
@@ -75,23 +73,22 @@ async def clear_texts(connection: Connection, stored: Sequence[tuple[str, str]])
     return [opened_text(text, stream, keys) if stream in subjects else text for stream, text in stored]
 
 
-async def clear_model(connection: Connection, model: M, subject: str | None = None) -> M:
+async def clear_model(connection: Connection, model: M, subjects: Collection[str]) -> M:
     """A message or request with its sealed fields in clear, checked again: nobody could check them while sealed.
 
     Args:
         connection: as for `known_keys`.
         model: as it came.
-        subject: the only one whose data may be in it; anybody's without it.
+        subjects: those whose data may be in it: nobody can have another's opened as their own.
 
     Raises:
         InvalidInput: what was sealed is no such value; names the field.
         Forgotten: whose data they are, has been forgotten.
         PersonalKeyMissing: they can't be opened.
     """
-    subjects = {subject_of(part) for part in personal_in(model) if is_sealed(part)}
-    keys = await known_keys(connection, subjects if subject is None else subjects & {subject})
-    for whose, key in keys.items():
-        if key is None:
+    keys = await known_keys(connection, subjects)
+    for whose in {subject_of(part) for part in personal_in(model) if is_sealed(part)} & keys.keys():
+        if keys[whose] is None:
             raise Forgotten(subject=whose)
     try:
         return all_clear(type(model)(**opened(model, model.model_dump(mode="json"), keys)))

@@ -31,7 +31,7 @@ from amends.process_manager import ProcessManager
 from amends.reacting import react
 from amends.settings import Settings
 from amends.sweep import compensate
-from amends.visibility import SagaMemo
+from amends.visibility import SAGA_STATUS, UNDONE, SagaMemo
 
 __all__ = ["Redoing", "ended"]
 
@@ -106,7 +106,7 @@ class Redoing:
             RPCError: Temporal does not answer.
         """
         described = await self._described(saga_id)
-        if described is not None:
+        if described is not None and not _undone(described):
             running = described.status == WorkflowExecutionStatus.RUNNING
             verb = f"`amends saga cancel {saga_id}`" if running else "`amends saga sweep`"
             raise SagaError(f"Temporal knows {saga_id}, so it is not undone behind its back; {verb} undoes it")
@@ -140,6 +140,11 @@ class Redoing:
         return next((each for each in due if each.workflow_id == workflow_id), None)
 
 
+def _undone(saga: WorkflowExecutionDescription) -> bool:
+    """Whether it has ended with its steps taken back, so that the log, which was restored, may know less of that."""
+    return saga.status != WorkflowExecutionStatus.RUNNING and saga.typed_search_attributes.get(SAGA_STATUS) in UNDONE
+
+
 async def _first_task(handle: WorkflowHandle[Any, Any]) -> int | None:
     """The first moment at which the workflow's code had its say."""
     async for event in handle.fetch_history_events():
@@ -148,7 +153,7 @@ async def _first_task(handle: WorkflowHandle[Any, Any]) -> int | None:
     return None
 
 
-async def ended(client: Client, workflow_id: str, within: float) -> bool:
+async def ended(client: Client, workflow_id: str, within: float) -> str | None:
     """Wait for a workflow's end, however it ends.
 
     Args:
@@ -157,12 +162,12 @@ async def ended(client: Client, workflow_id: str, within: float) -> bool:
         within: seconds.
 
     Returns:
-        whether it has come to it in time.
+        what it failed by, "" when it went well; None when it has not come to its end in time.
     """
     try:
         await asyncio.wait_for(client.get_workflow_handle(workflow_id).result(), within)
     except TimeoutError:
-        return False
-    except WorkflowFailureError:
-        return True
-    return True
+        return None
+    except WorkflowFailureError as error:
+        return str(error.cause)
+    return ""

@@ -242,7 +242,9 @@ def _put_back(connection: Connection[Any], header: _Header, told: Callable[[str]
         try:
             done = connection.execute(sql.SQL(statement).format(**known)).rowcount
         except (pg.DataError, pg.IntegrityError) as error:
-            raise InvalidInput({"file": f"its {name} are not as they were exported: {error}"}) from error
+            raise InvalidInput(
+                {"file": f"its {name} are not as they were exported: {error.diag.message_primary}"}
+            ) from None
         if done != table.rows:
             raise InvalidInput(
                 {"file": f"has {done} of the {table.rows} {name} that its header tells of; it was cut off"}

@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from amends.errors import PersonalKeyMissing
+from amends.errors import InvalidInput, PersonalKeyMissing
 from amends.values import FORGOTTEN, SEALED, carries_personal, changed_personal, is_sealed, personal_in
 
 __all__ = [
-    "KEY_BYTES",
     "Keys",
     "all_clear",
     "has_personal",
@@ -31,11 +30,8 @@ __all__ = [
 
 M = TypeVar("M")
 
-KEY_BYTES = 64
-"""Length of a key: AES-256 in SIV mode takes two halves of 32."""
-
 Keys = Mapping[str, bytes | None]
-"""Keys by whom they are for; None where it was destroyed."""
+"""Keys by whom they are for, 64 bytes: AES-256 in SIV mode takes two halves of 32. None where it was destroyed."""
 
 _MARK = f'"{SEALED}'
 """How a sealed text begins in JSON."""
@@ -57,21 +53,26 @@ def holds_sealed(text: str) -> bool:
 
 
 def sealed(value: Any, data: Any, subject: str, key: bytes) -> Any:
-    """A value's JSON data with its personal fields sealed; what is sealed already stays as it is.
+    """A value's JSON data with its personal fields sealed.
 
     Args:
         value: model, or what holds models.
         data: the same as JSON data.
         subject: whose it is.
         key: of that subject.
+
+    Raises:
+        InvalidInput: something in it is sealed already, or looks like it.
     """
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
     cipher = AESSIV(key)
 
     def seal(part: Any) -> Any:
-        if part is None or is_sealed(part):
-            return part
+        if part is None:
+            return None
+        if is_sealed(part):
+            raise InvalidInput({"input": f"a text can't begin with {SEALED!r}"})
         secret = cipher.encrypt(to_json(part), [subject.encode()])
         return f"{SEALED}{subject}:{base64.urlsafe_b64encode(secret).decode()}"
 

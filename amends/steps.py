@@ -17,9 +17,8 @@ from amends.errors import InvalidInput, Refused
 from amends.messages import Command
 from amends.policies import CALL, COMMAND, Policy
 from amends.records import REASON, Context, Receipt, Refusal, UndoStep
-from amends.sealing import has_personal, is_closed
 from amends.turns import Turns
-from amends.values import MASK, personal_in, problems_of, redacted
+from amends.values import MASK, is_sealed, personal_in, problems_of, redacted
 
 __all__ = [
     "Answer",
@@ -137,7 +136,7 @@ def check_input(name: str, data: Any, *, call: bool) -> Any:
         argument = _arguments[name].validate_python(data)
     except ValidationError as error:
         raise InvalidInput(problems_of(error)) from None
-    if has_personal(argument) and not is_closed(argument):
+    if any(part is not None and not is_sealed(part) for part in personal_in(argument)):
         told = f"{name} takes personal data, which the history would keep in clear; skip or resolve the step instead"
         raise InvalidInput({"input": told})
     return to_jsonable_python(argument)

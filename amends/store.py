@@ -17,7 +17,7 @@ from amends.aggregate import Claim, Free
 from amends.database import Connection, Pool
 from amends.errors import CommandIdReused, Conflict, EndedFromOutside, InvalidInput, Refused
 from amends.messages import Command, Event
-from amends.personal_keys import clear_model, clear_texts, key_for
+from amends.personal_keys import clear_model, clear_texts, key_for, sealed_model
 from amends.records import Context, Position, Refusal
 from amends.sealing import all_clear, has_personal, holds_sealed, is_closed, sealed
 from amends.values import bad_texts
@@ -144,12 +144,23 @@ class EventStore:
             texts = await clear_texts(connection, [(stream, row[3]) for row in rows])
         return _events(rows, texts), rows[-1][0] if rows else version
 
-    async def in_clear(self, message: M, subject: str | None = None) -> M:
+    async def in_clear(self, message: M, *subjects: str) -> M:
         """What came with sealed fields, as `personal_keys.clear_model`."""
         if not is_closed(message):
             return message
         async with self._pool.connection() as connection:
-            return await clear_model(connection, message, subject)
+            return await clear_model(connection, message, subjects)
+
+    async def closed(self, result: M, subject: str) -> M:
+        """What leaves for Temporal, with its personal fields sealed.
+
+        Raises:
+            Forgotten: whose data they are, has been forgotten.
+        """
+        if not has_personal(result):
+            return result
+        async with self._pool.connection() as connection:
+            return sealed_model(result, subject, await key_for(connection, subject))
 
     async def append(
         self,

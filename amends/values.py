@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema, to_jsonable_python
 
@@ -23,6 +24,7 @@ __all__ = [
     "bad_texts",
     "carries_personal",
     "changed_personal",
+    "check_marks",
     "is_sealed",
     "personal_in",
     "posing_texts",
@@ -82,6 +84,11 @@ class Value(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        super().__pydantic_init_subclass__(**_)
+        check_marks(cls)
+
     def __init__(self, **data: Any) -> None:
         try:
             super().__init__(**data)
@@ -101,6 +108,48 @@ class Value(BaseModel):
             yield name, MASK if name in personal else value
 
 
+def check_marks(model: type[BaseModel], *, lasts: bool = False) -> None:
+    """See that what a class marks as personal can be sealed, and forgotten where it is kept.
+
+    Args:
+        model: the class, as it is declared.
+        lasts: whether it is kept for ever, so that `FORGOTTEN` may come to stand there.
+
+    Raises:
+        TypeError: a mark stands inside a container, or a field that is kept takes no text.
+    """
+    for name, field in model.model_fields.items():
+        if not _is_personal(field):
+            continue
+        where = f"{model.__qualname__}.{name}"
+        if not any(isinstance(mark, _PersonalMark) for mark in field.metadata) and not _outside(field.annotation):
+            raise TypeError(f"{where}: the mark of personal data stands outside, e.g. Personal[tuple[str, ...]]")
+        if lasts:
+            try:
+                TypeAdapter(field.rebuild_annotation()).validate_python(FORGOTTEN)
+            except ValidationError:
+                raise TypeError(
+                    f"{where}: it has to take the text {FORGOTTEN!r}, which stands there once the person is forgotten: "
+                    "Personal[str], with the rules in the command"
+                ) from None
+
+
+def _outside(annotation: Any) -> bool:
+    """Whether the mark is on the whole of what a field takes."""
+    annotation = _unaliased(annotation)
+    if get_origin(annotation) is Annotated:
+        return any(isinstance(mark, _PersonalMark) for mark in annotation.__metadata__)
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    return get_origin(annotation) in (Union, UnionType) and all(map(_outside, parts))
+
+
+def _unaliased(annotation: Any) -> Any:
+    """What a `type` alias stands for."""
+    while (meant := getattr(annotation, "__value__", None)) is not None:
+        annotation = meant
+    return annotation
+
+
 def redacted(model: BaseModel) -> dict[str, Any]:
     """A model as plain JSON data with its personal fields masked."""
     personal = _personal_fields(type(model))
@@ -117,7 +166,7 @@ def personal_in(value: Any) -> Iterator[Any]:
         case Mapping():
             for part in value.values():
                 yield from personal_in(part)
-        case list() | tuple():
+        case list() | tuple() | set() | frozenset():
             for part in value:
                 yield from personal_in(part)
 
@@ -151,7 +200,7 @@ def changed_personal(value: Any, data: Any, change: Callable[[Any], Any]) -> Any
         case Mapping():
             pairs = zip(value.values(), data.items(), strict=True)
             return {name: changed_personal(one, part, change) for one, (name, part) in pairs}
-        case list() | tuple():
+        case list() | tuple() | set() | frozenset():
             return [changed_personal(one, part, change) for one, part in zip(value, data, strict=True)]
         case _:
             return data
@@ -206,6 +255,7 @@ def _personal_fields(model: type[BaseModel]) -> frozenset[str]:
 
 
 def _may_carry(kind: Any, within: frozenset[Any]) -> bool:
+    kind = _unaliased(kind)
     if kind in (Any, object, BaseModel):
         return True
     if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -220,6 +270,7 @@ def _is_personal(field: FieldInfo) -> bool:
 
 def _has_mark(annotation: Any) -> bool:
     """Whether the mark stands anywhere in an annotation, `Personal[str] | None` or a tuple of them included."""
+    annotation = _unaliased(annotation)
     if get_origin(annotation) is Annotated and any(isinstance(m, _PersonalMark) for m in annotation.__metadata__):
         return True
     return any(_has_mark(part) for part in get_args(annotation))
@@ -231,7 +282,7 @@ def _redacted(value: Any) -> Any:
             return redacted(value)
         case Mapping():
             return {str(key): _redacted(part) for key, part in value.items()}
-        case list() | tuple():
+        case list() | tuple() | set() | frozenset():
             return [_redacted(part) for part in value]
         case _:
             return to_jsonable_python(value)

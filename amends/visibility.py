@@ -16,6 +16,7 @@ __all__ = [
     "SAGA_STATUS",
     "SAGA_STEP",
     "SEARCH_ATTRIBUTES",
+    "UNDONE",
     "Entry",
     "SagaMemo",
     "SagaStatus",
@@ -30,6 +31,9 @@ SagaStatus = Literal["Running", "Compensating", "NeedsAttention", "Completed", "
 
 FINAL: tuple[SagaStatus, ...] = ("Completed", "Compensated", "Abandoned", "HandedOver")
 """A saga that closed with another status than these was ended from outside; the sweep puts that right."""
+
+UNDONE = frozenset({"Compensated", "Abandoned"})
+"""Ends of sagas that have taken back what they did, as far as anybody will."""
 
 SAGA_STATUS = SearchAttributeKey.for_keyword("SagaStatus")
 """`SagaStatus` in lists. Set from its start, for list filters miss rows that have none."""

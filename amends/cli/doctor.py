@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated
 
@@ -121,9 +121,7 @@ def _show(found: list[Disagreement]) -> None:
 
 _HEADINGS = {
     Turn.POSITIONS: "Places in the feed",
-    Turn.COMMANDS: "Commands",
-    Turn.CHILDREN: "Parts of sagas",
-    Turn.SAGAS: "Sagas",
+    Turn.WORK: "Commands, and sagas with their parts, as they were begun",
     Turn.REACTIONS: "Reactions to events",
     Turn.NOTHING: "What goes on by itself",
 }
@@ -145,4 +143,7 @@ def _time(text: str) -> datetime:
     at = moment(text)
     if isinstance(at, int):
         raise InvalidInput({"since": f"{text!r} is no time, such as 2031-05-01T10:00"})
-    return at
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput({"since": f"{text!r} is no time that there is in UTC"}) from None

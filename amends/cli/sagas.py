@@ -165,10 +165,19 @@ def _restored(ids: Sequence[str], act: Callable[[Redoing, str], Awaitable[None]]
             for number, id in enumerate(ids, 1):
                 await act(redoing, id)
                 screen.print(f"{id} {done}.", highlight=False, soft_wrap=True)
-                if number < len(ids) and not await ended(client, id, wait):
+                if number == len(ids) and not wait:
+                    continue
+                end = await ended(client, id, wait)
+                if end is None:
                     screen.print(f"{id} has not ended within {wait:g} s; it goes on.", highlight=False, soft_wrap=True)
+                elif end:
+                    failed.append(id)
+                    screen.print(f"{id} has failed: {end}", style="red", highlight=False, soft_wrap=True)
 
+    failed: list[str] = []
     asyncio.run(each())
+    if failed:
+        raise typer.Exit(1)
 
 
 def _repair(saga: str, request: Repair) -> None:

@@ -13,9 +13,7 @@ class Turn(IntEnum):
     """In which order disagreements are to be seen to: what comes later builds upon what comes first."""
 
     POSITIONS = 0
-    COMMANDS = 1
-    CHILDREN = 2
-    SAGAS = 3
+    WORK = 1
     REACTIONS = 4
     NOTHING = 9
 
@@ -30,7 +28,8 @@ class Disagreement:
         known: what is known for sure.
         missing: what one of them does not know.
         advice: the command to run; empty where nothing is to be done.
-        begun: when it began; what began earlier is to be seen to first.
+        begun: when it, or the saga that it is a part of, began; what began earlier is to be seen to first.
+        part: of a saga, which goes by what has become of it.
     """
 
     subject: str
@@ -39,8 +38,9 @@ class Disagreement:
     missing: str
     advice: str = ""
     begun: datetime | None = None
+    part: bool = False
 
     @property
-    def place(self) -> tuple[Turn, datetime]:
-        """Where it stands in the order in which to do things."""
-        return self.turn, self.begun or datetime.min.replace(tzinfo=UTC)
+    def place(self) -> tuple[Turn, datetime, bool]:
+        """Where it stands in the order in which to do things: as they were begun, for prices and stock change."""
+        return self.turn, self.begun or datetime.min.replace(tzinfo=UTC), not self.part

@@ -42,12 +42,14 @@ class Told:
         ids: command ids of the activities that have come to their end.
         children: child workflows that it has started.
         latest: the latest place in the feed that it knows of.
+        forward: it has come to its pivot, so that it only goes forward.
     """
 
     commands: list[Done] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
     latest: Position = START
+    forward: bool = False
 
 
 async def told_by(client: Client, workflow_id: str, run_id: str) -> Told:
@@ -74,6 +76,7 @@ async def _told(history: History, converter: DataConverter) -> Told:
             given = await _values(converter, event.activity_task_scheduled_event_attributes.input.payloads)
             if len(given) > 1 and isinstance(given[1], dict) and given[1].get("command_id"):
                 sent[event.event_id] = given[1]["command_id"]
+                told.forward |= bool(given[1].get("pivot"))
         elif event.HasField("activity_task_completed_event_attributes"):
             await _completed(told, event, sent, converter)
         elif event.HasField("child_workflow_execution_started_event_attributes"):

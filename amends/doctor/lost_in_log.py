@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
 from amends.doctor.disagreement import Disagreement, Turn
 from amends.doctor.histories import told_by
 from amends.doctor.knowledge import Log
 from amends.records import START, Position
-from amends.visibility import FINAL, MEMO, SAGA_STATUS, SagaMemo, quoted
+from amends.visibility import FINAL, MEMO, SAGA_STATUS, UNDONE, SagaMemo, quoted
 
 __all__ = ["lost_in_log"]
 
@@ -72,24 +73,39 @@ async def _compared(
         if each.status == WorkflowExecutionStatus.COMPLETED and each.id not in on_record:
             told = await told_by(client, each.id, each.run_id)
             missing = "the log does not know the command"
-            yield _again(each, Turn.COMMANDS, f"done at {_at(each)}", missing), told.latest
+            yield _again(each, Turn.WORK, f"done at {_at(each)}", missing), told.latest
     sagas = [each for each in page if each.workflow_type != COMMAND]
     ends = await log.closed({id for each in sagas for id in (each.id, _root(each))})
     for each in sagas:
+        root = await _described(client, each)
         if each.status == WorkflowExecutionStatus.RUNNING:
-            compared = await _running(log, client, each, ends)
+            compared = await _running(log, client, each, root, ends)
         elif _status(each) in FINAL and not _ended(each, ends):
-            known, missing = f"ended as {_status(each)} at {_at(each)}", "the log does not know its end"
-            told = await told_by(client, each.id, each.run_id)
-            compared = _again(each, await _turn(log, client, each), known, missing), told.latest
+            compared = await _lost_end(log, client, each, root)
         else:
             continue
         if compared is not None:
             yield compared
 
 
+async def _lost_end(
+    log: Log, client: Client, saga: WorkflowExecution, root: WorkflowExecution
+) -> tuple[Disagreement, Position] | None:
+    """A saga, or a part of one, that has ended in Temporal alone."""
+    told = await told_by(client, saga.id, saga.run_id)
+    known, missing = f"ended as {_status(saga)} at {_at(saga)}", "the log does not know its end"
+    if _status(root) not in UNDONE and _status(saga) not in UNDONE:
+        return _again(saga, await _turn(saga), known, missing, root), told.latest
+    # done again it might go forward, for what it was refused by may be no more; what it did outside was taken back
+    if saga.id != root.id or not any(open_.saga_id == saga.id for open_ in await log.open()):
+        return None
+    advice = f"amends saga undo {saga.id} --actor … --reason …"
+    missing = "the log knows some of its steps, and not that they were undone"
+    return Disagreement(saga.id, Turn.WORK, known, missing, advice, root.start_time), told.latest
+
+
 async def _running(
-    log: Log, client: Client, saga: WorkflowExecution, ends: dict[str, set[str]]
+    log: Log, client: Client, saga: WorkflowExecution, root: WorkflowExecution, ends: dict[str, set[str]]
 ) -> tuple[Disagreement, Position] | None:
     told = await told_by(client, saga.id, saga.run_id)
     lacking = await log.lacking(_root(saga), told)
@@ -100,23 +116,36 @@ async def _running(
         return Disagreement(saga.id, Turn.NOTHING, "the log knows its end", missing), told.latest
     known = f"running, with {len(told.commands) + len(told.ids)} steps done"
     missing = f"the log does not know {', '.join(lacking[:3])}{' …' if lacking[3:] else ''}"
-    if told.children or saga.id != _root(saga):
+    if (told.children or saga.id != root.id) and not told.forward:
         # what became of a child is told to the run that has started it, so these are undone as a whole
-        advice = f"amends saga cancel {_root(saga)} --actor … --reason …"
-        return Disagreement(saga.id, Turn.SAGAS, known, missing, advice, saga.start_time), told.latest
-    return _again(saga, await _turn(log, client, saga), known, missing), told.latest
+        advice = f"amends saga cancel {root.id} --actor … --reason …"
+        return Disagreement(root.id, Turn.WORK, known, missing, advice, root.start_time), told.latest
+    return _again(saga, await _turn(saga), known, missing, root), told.latest
 
 
-def _again(workflow: WorkflowExecution, turn: Turn, known: str, missing: str) -> Disagreement:
-    advice = f"amends saga redo {workflow.id} --actor … --reason …"
-    return Disagreement(workflow.id, turn, known, missing, advice, workflow.start_time)
+def _again(
+    workflow: WorkflowExecution, turn: Turn, known: str, missing: str, root: WorkflowExecution | None = None
+) -> Disagreement:
+    advice, begun = f"amends saga redo {workflow.id} --actor … --reason …", (root or workflow).start_time
+    part = root is not None and root.id != workflow.id
+    return Disagreement(workflow.id, turn, known, missing, advice, begun, part)
 
 
-async def _turn(log: Log, client: Client, saga: WorkflowExecution) -> Turn:
-    if saga.id != _root(saga):
-        return Turn.CHILDREN
+async def _turn(saga: WorkflowExecution) -> Turn:
     memo = await saga.memo_value(MEMO, default=SagaMemo(), type_hint=SagaMemo)
-    return Turn.SAGAS if memo.causation is None else Turn.REACTIONS
+    return Turn.WORK if memo.causation is None or saga.id != _root(saga) else Turn.REACTIONS
+
+
+async def _described(client: Client, saga: WorkflowExecution) -> WorkflowExecution:
+    """The saga itself, or of a part of one, the whole; itself too where that is gone."""
+    if saga.id == _root(saga):
+        return saga
+    try:
+        return await client.get_workflow_handle(_root(saga)).describe()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return saga
 
 
 def _ended(saga: WorkflowExecution, ends: dict[str, set[str]]) -> bool:

@@ -61,9 +61,9 @@ def _lost(saga: OpenSaga, *, reaction: bool) -> Disagreement:
         return Disagreement(saga.saga_id, Turn.REACTIONS, known, missing, advice, saga.started_at)
     again = "send its request again under the same id: it goes on from there, and nothing is done twice"
     if saga.forward:
-        return Disagreement(saga.saga_id, Turn.SAGAS, f"{known}; past its pivot", missing, again, saga.started_at)
+        return Disagreement(saga.saga_id, Turn.WORK, f"{known}; past its pivot", missing, again, saga.started_at)
     advice = f"{again}; or amends saga undo {saga.saga_id} --actor … --reason …"
-    return Disagreement(saga.saga_id, Turn.SAGAS, known, missing, advice, saga.started_at)
+    return Disagreement(saga.saga_id, Turn.WORK, known, missing, advice, saga.started_at)
 
 
 async def _reactions(log: Log, managers: Iterable[ProcessManager], since: datetime | None) -> AsyncIterator[Due]:

@@ -20,6 +20,7 @@ from amends.importing.report import Entry, Summary
 from amends.messages import Command
 from amends.notify import EVENTS, NOTIFY
 from amends.records import Context
+from amends.values import posing_texts
 
 __all__ = ["BATCH", "Importer", "Mark", "batches"]
 
@@ -196,6 +197,9 @@ class Importer:
         for each in batch:
             if each.record is None:
                 self._reject(each.line, each.kind, each.key, "; ".join(f"{f}: {p}" for f, p in each.problems.items()))
+                continue
+            if posing := posing_texts(each.record):
+                self._reject(each.line, each.kind, each.key, "; ".join(f"{f}: {p}" for f, p in posing.items()))
                 continue
             fingerprint, revision, was = each.record.fingerprint(), 1, None
             unfollowed: list[str] = []

@@ -1,15 +1,20 @@
 """Messages: stable names, closed fields, old versions read as new ones, personal fields kept out of sight."""
 
-from typing import Any
+import re
+from datetime import date
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, create_model
+from pydantic_core import to_json
+from typing_extensions import TypeAliasType
 
 from amends import Aggregate, Command, Event, InvalidInput, Personal, Value, upcast
 from amends.errors import DuplicateMessage, MessageError, MessageFromTheFuture, MissingUpcaster, UnknownMessage
 from amends.handler import CommandHandler
+from amends.sealing import opened, sealed
 from amends.store import EventStore
-from amends.values import MASK
+from amends.values import MASK, personal_in
 from tests.kernel.kernel_shop import Counter, acting_as, context, rows, traced_pool, unique
 from tests.kernel.kernel_shop import TakeNames as Take
 
@@ -234,7 +239,7 @@ def test_the_message_itself_keeps_them() -> None:
 class Invite(Command, name="kernel.invite"):
     person: str
     nickname: Personal[str] | None = None
-    aliases: tuple[Personal[str], ...] = ()
+    aliases: Personal[tuple[str, ...]] = ()
 
 
 def test_an_optional_personal_field_is_masked() -> None:
@@ -281,3 +286,42 @@ def test_every_message_class_is_frozen_and_closed() -> None:
         for kind in registry.classes.values():
             assert issubclass(kind, BaseModel)
             assert (kind.model_config.get("frozen"), kind.model_config.get("extra")) == (True, "forbid"), kind
+
+
+class Told(Value):
+    """What holds somebody's name, so that what holds it carries personal data."""
+
+    who: Personal[str]
+
+
+def test_given_a_mark_inside_a_container_when_declared_then_refused() -> None:
+    with pytest.raises(TypeError, match=r"Inside\.names: the mark of personal data stands outside"):
+
+        class Inside(Value):
+            names: tuple[Personal[str], ...]
+
+
+@pytest.mark.parametrize("kind", [date, tuple[str, ...], Annotated[str, Field(max_length=5)], Told])
+def test_given_a_personal_field_that_can_t_be_forgotten_when_an_event_is_declared_then_refused(kind: Any) -> None:
+    with pytest.raises(TypeError, match="it has to take the text '\\[forgotten\\]'"):
+        create_model("Kept", __base__=Event, what=Personal[kind])  # type: ignore[misc]
+
+
+Nick = TypeAliasType("Nick", Personal[str])
+
+
+def test_given_marks_in_aliases_and_sets_when_looked_for_then_found() -> None:
+    class Meeting(Value):
+        nick: Nick
+        guests: frozenset[Told] = frozenset()
+        maybe: Personal[str] | None = None
+        born: Personal[date] = date(2000, 1, 1)
+
+    meeting = Meeting(nick="Zo", guests=frozenset({Told(who="Ada")}), born="1815-12-10")
+    key = bytes(64)
+    closed = sealed(meeting, meeting.model_dump(mode="json"), "meeting-1", key)
+
+    assert set(personal_in(meeting)) == {"Zo", "Ada", None, date(1815, 12, 10)}
+    assert not {"Zo", "Ada", "1815-12-10"} & set(re.findall(r"[\w-]+", to_json(closed).decode()))
+    again = Meeting.model_validate(closed)
+    assert Meeting(**opened(again, again.model_dump(mode="json"), {"meeting-1": key})) == meeting

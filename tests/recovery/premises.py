@@ -29,7 +29,7 @@ __all__ = ["Operator", "open_shop"]
 
 WHO = {"…": "restored"}
 
-WAIT = {Turn.COMMANDS: 60, Turn.CHILDREN: 60, Turn.SAGAS: 60, Turn.REACTIONS: 0}
+WAIT = {Turn.WORK: 60, Turn.REACTIONS: 0}
 """Reactions are not waited for: a lease lasts for days."""
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -46,10 +48,12 @@ from domain.customer import (
 from read_models.customer_profile import profile, search_page
 from read_models.customers import customer as customer_of
 from read_models.customers import customers
+from tests.cli.typing_in import amends
 from tests.conftest import RunWorker
 from tests.sagas.given import rows, until
 from tests.sagas.shopping import Market, card
 from workflows.payment import PaymentMethod
+from workflows.place_order import OrderRequest, PlaceOrder
 
 TABLES = """
 select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -215,6 +219,62 @@ async def test_given_sealed_text_of_others_when_a_client_sends_it_as_its_own_the
         await shop.place_order(id, await market.lines(1), PaymentMethod(token=stolen))
 
 
+async def test_given_a_token_sealed_for_another_order_when_it_is_sent_to_the_server_itself_then_nobody_is_charged(
+    market: Market,
+) -> None:
+    shop, lines = market.shop, await market.lines(1)
+    placed = await shop.place_order(await market.customer(), lines, card())
+    await placed.result()
+    first = await market.saga(placed.order_id).fetch_history()
+    [stolen] = set(re.findall(rf"{SEALED}order-{placed.order_id}:[\w=-]+", _text(first.to_json())))
+    other, client = f"o-{uuid4().hex[:8]}", shop.client
+
+    request = OrderRequest(
+        order_id=other,
+        customer_id=await market.customer(),
+        lines=tuple(lines),
+        payment=PaymentMethod.model_validate({"token": stolen}),
+    )
+    outcome = await client.temporal.execute_workflow(
+        PlaceOrder.run, request, id=f"order-{other}", task_queue=client.settings.task_queue
+    )
+
+    assert outcome.status == "cancelled"
+    assert await market.charges(other) == 0
+
+
+async def test_given_a_record_that_poses_as_sealed_when_imported_then_rejected_and_the_others_are_taken_over(
+    market: Market, tmp_path: Path
+) -> None:
+    id = uuid4().hex[:8]
+    people = enumerate(("Ada", f"{SEALED}customer-x:y"))
+    lines = [
+        {"kind": "customer", "id": f"{id}-{n}", "name": who, "email": f"{id}.{n}@example.org"} for n, who in people
+    ]
+    file = tmp_path / "people.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+
+    done = await amends("import", str(file), "--json", settings=market.shop.client.settings)
+
+    assert done.exit_code == 3, done.output
+    told = await rows(market.url, "select stream from amends.events where stream like %s", f"customer-{id}%")
+    assert told == [(f"customer-{id}-0",)]
+
+
+async def test_given_a_key_that_a_restore_brought_back_when_the_customer_is_forgotten_again_then_it_is_destroyed_again(
+    market: Market,
+) -> None:
+    shop, id = market.shop, await market.customer()
+    await shop.forget(id, "asked")
+    made = "update amends.personal_keys set key = sha512('x'), destroyed_at = null where subject = %s returning 1"
+    await rows(market.url, made, f"customer-{id}")
+
+    await shop.forget(id, "asked again")
+
+    kept = "select key from amends.personal_keys where subject = %s"
+    assert await rows(market.url, kept, f"customer-{id}") == [(None,)]
+
+
 async def test_given_requests_and_a_forgetting_at_once_then_whatever_comes_first_nothing_is_left(
     market: Market,
 ) -> None:
@@ -258,6 +318,7 @@ async def test_given_a_build_that_is_kept_when_a_customer_is_forgotten_then_the_
 
 async def test_given_a_lost_key_when_read_then_parked_and_nobody_is_taken_for_forgotten(market: Market) -> None:
     id = await market.customer()
+    assert await market.shop.query(profile(id)) is not None
     await rows(market.url, "delete from amends.personal_keys where subject = %s returning 1", f"customer-{id}")
 
     done = await rebuild(customers, market.url, AGAIN)

@@ -27,7 +27,7 @@ $$;
 
 create table amends.personal_keys (
     subject text primary key,
-    key bytea,
+    key bytea check (octet_length(key) = 64),
     made_at timestamptz not null default clock_timestamp(),
     destroyed_at timestamptz,
     destroyed_by text,
@@ -35,8 +35,9 @@ create table amends.personal_keys (
 );
 comment on table amends.personal_keys is 'Keys that seal personal data, one a person; a destroyed one is kept as a tombstone.';
 
--- Keys of these subjects; whoever has none gets the offered one. A destroyed key comes back as null, for good.
-create function amends.keys_of(subjects text[], offered bytea[])
+-- Keys of these subjects, made here where there are none, so that nobody plants one: each of ten random uuids, which hold
+-- 1,220 random bits. A destroyed key comes back as null, for good.
+create function amends.keys_of(subjects text[])
 returns table (subject text, key bytea) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
@@ -44,7 +45,9 @@ begin
     if exists (select from unnest(subjects) as w (subject)
                where not exists (select from amends.personal_keys k where k.subject = w.subject)) then
         insert into amends.personal_keys (subject, key)
-        select w.subject, w.key from unnest(subjects, offered) as w (subject, key)
+        select w.subject, sha512((select string_agg(uuid_send(gen_random_uuid()), '' order by n)
+                                  from generate_series(1, 10) as n where w.subject is not null))
+        from unnest(subjects) as w (subject)
         where not exists (select from amends.personal_keys k where k.subject = w.subject)
         order by w.subject -- so that two who ask for the same ones wait for each other in the same order
         on conflict do nothing;
