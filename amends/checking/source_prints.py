@@ -71,6 +71,8 @@ class _Prints:
         value = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
         if isinstance(value, FunctionType | type):
             return self.of(value) if _of_application(value) else ""
+        if not isinstance(value, Enum) and _of_application(type(value)):  # a value of the application's own
+            return f"{self.of(type(value))} {_constant(getattr(value, '__dict__', {}))}"
         return _constant(value)
 
 
@@ -169,7 +171,7 @@ def _constant(value: Any) -> str:
     """A constant as text, the same in every run; nothing for what is no constant."""
     match value:
         case Enum():
-            return f"{type(value).__name__}.{value.name}"
+            return f"{type(value).__name__}.{value.name}={_constant(value.value)}"
         case _ if isinstance(value, PLAIN):
             return repr(value)
         case list() | tuple():

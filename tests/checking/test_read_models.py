@@ -13,6 +13,7 @@ from tests.checking.conftest import Write
 
 COUNTS = '''
 from dataclasses import dataclass
+from enum import Enum
 from sqlalchemy import BigInteger, Column, Index, Text
 from amends import Event, Key, Recorded
 from amends.changes import Rows
@@ -20,6 +21,18 @@ from amends.projection import Projection
 
 STEP = 1
 NAMES = {"a": "Ann"}
+
+
+class Kind(Enum):
+    FIRST = 1
+
+
+class Rate:
+    def __init__(self, per: int) -> None:
+        self.per = per
+
+
+KIND, RATE = Kind.FIRST, Rate(1)
 
 
 class Counted(Event, name="checking.counted"):
@@ -52,7 +65,7 @@ def counted(event: Counted, fact: Recorded, rows: Rows) -> None:
 
 def more(event: Counted) -> int:
     """How many more."""
-    return Steps.length() + (more(event) if False else 0)
+    return Steps.length() * RATE.per * KIND.value + (more(event) if False else 0)
 
 
 class Steps:
@@ -77,6 +90,8 @@ CHANGES = [
     (".add(number=more(event))", ".add(number=more(event) + 1)", "what checking.counted does"),
     ("if False else 0", "if False else 1", "what checking.counted does"),
     ("STEP = 1", "STEP = 2", "what checking.counted does"),
+    ("FIRST = 1", "FIRST = 2", "what checking.counted does"),
+    ("Rate(1)", "Rate(3)", "what checking.counted does"),
     ("return STEP", "return -STEP", "what checking.counted does"),
     ('"a": "Ann"', '"a": "Anne"', "what checking.counted does"),
     ("self.what.upper()", "self.what.lower()", "what checking.counted does"),
