@@ -9,12 +9,12 @@ from datetime import datetime
 
 from amends import Money
 from bench.rebuild.orders import DAY, Tale
-from domain.customer import ChangeEmail, RecordLogin, RegisterCustomer
+from domain.customer import ChangeEmail, ForgetCustomer, RecordErasure, RecordLogin, RegisterCustomer
 from domain.product import AddProduct, ChangePrice, DiscontinueProduct
 from domain.replenishment import CancelReplenishment, OpenReplenishment, RecordDelivery
 from domain.stock import ReceiveStock, SetReorderPoint
 
-__all__ = ["gone", "joined", "logged_in", "moved", "on_sale", "replenished", "repriced"]
+__all__ = ["forgotten", "gone", "joined", "logged_in", "moved", "on_sale", "replenished", "repriced"]
 
 FIRST = ("Ada", "Grace", "Edsger", "Barbara", "Donald", "Radia", "Niklaus", "Frances", "Zoë", "Łukasz")
 LAST = ("Lovelace", "Hopper", "Dijkstra", "Liskov", "Knuth", "Perlman", "Wirth", "Allen", "Müller", "Nowak")
@@ -37,6 +37,14 @@ def moved(customer_id: str, times: int) -> Tale:
 def logged_in(customer_id: str, at: datetime) -> Tale:
     """A customer logs in."""
     yield RecordLogin(customer_id=customer_id, at=at)
+
+
+def forgotten(customer_id: str, at: datetime) -> Tale:
+    """A customer wants to be forgotten, and it is put on record."""
+    yield ForgetCustomer(customer_id=customer_id, reason="asked by letter")
+    yield RecordErasure(
+        customer_id=customer_id, key_destroyed_at=at, events_sealed=0, events_in_clear=1, read_models=("customers v3",)
+    )
 
 
 def on_sale(sku: str, number: int, price: Money, reorder_at: int, quantity: int) -> Tale:

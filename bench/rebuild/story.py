@@ -145,6 +145,8 @@ class Story:
             self._start(at - STEP, customer, shopkeeping.logged_in(customer, moment))
         if number % 45 == 7:
             self._start(at, customer, shopkeeping.moved(customer, number))
+        if number % 200 == 150:
+            self._start(at, customer, shopkeeping.forgotten(customer, moment))
         currency = dice.choice([currency for currency, prices in self._prices.items() if prices])
         prices = self._prices[currency]
         if number % 30 == 11:

@@ -144,7 +144,7 @@ async def test_given_a_reader_when_a_row_goes_missing_then_it_says_which(databas
 
     await until(looked)
     with psycopg.connect(database_url) as connection:
-        connection.execute("delete from read_models.customers_v2 where customer_id = 'c-3'")
+        connection.execute("delete from read_models.customers_v3 where customer_id = 'c-3'")
 
     with pytest.raises(RowsLost, match=r"views.customers: 1 of \d+ rows were gone: \[\('c-3',\)\]"):
         await asyncio.wait_for(reading, 60)

@@ -55,6 +55,7 @@ TEMPORAL: dict[str, Call] = {
     "cancel": lambda shop, order, sku: shop.cancel(order.order_id),
     "refund_order": lambda shop, order, sku: shop.refund_order(order.order_id),
     "refund_result": lambda shop, order, sku: shop.refund_result(order.order_id),
+    "forget": lambda shop, order, sku: shop.forget("nobody", "asked"),
     "payment_settled": lambda shop, order, sku: shop.payment_settled(order.order_id),
     "webhook": lambda shop, order, sku: shop.webhook(*news(order.order_id)),
     "delivery_arrived": lambda shop, order, sku: shop.delivery_arrived(order.order_id, 1),
