@@ -21,6 +21,7 @@ from temporalio.client import (
     WithStartWorkflowOperation,
     WorkflowFailureError,
     WorkflowHandle,
+    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -43,7 +44,7 @@ from amends.outages import temporal_away
 from amends.outcomes import refusal_of
 from amends.process import Process
 from amends.received import invalid_in
-from amends.records import START, Position, Receipt
+from amends.records import START, Position, Receipt, Refusal
 from amends.sealing import has_personal
 from amends.steps import refusal_in
 from amends.values import bad_texts, posing_texts
@@ -212,6 +213,7 @@ class Client:
         *,
         id: str,
         accepted: Any,
+        answered: Any,
         labels: Mapping[str, str],
         attributes: Mapping[str, str],
         summary: str,
@@ -224,6 +226,8 @@ class Client:
             request: what its `run` takes.
             id: the workflow id.
             accepted: the update method that gives the answer; takes the request's fingerprint.
+            answered: the query method that gives the same answer, or the refusal, when all is over: a server that dies
+                may start the saga and lose the update.
             labels: business keys for its log lines.
             attributes: business keys to find it by in Temporal, as keywords.
             summary: what lists show of it.
@@ -271,15 +275,36 @@ class Client:
             if refusal is None:
                 raise SagaError(f"{id} was not accepted: {error.cause}") from error
             raise refusal.error() from error
-        except WorkflowAlreadyStartedError as error:
+        except WorkflowAlreadyStartedError:
             await _heard(starting)
-            raise CommandIdReused(
-                f"{id} has ended, and was started by another request; ask for its result, or take a new id"
-            ) from error
+            return await self._answered(id, fingerprint, answered)
         except RPCError as error:
             await _heard(starting)
             again = "it may run all the same, so ask again with the request id that is in it"
             raise self.away(error, f"{id}: {again}") from error
+
+    async def _answered(self, id: str, fingerprint: str, answered: Any) -> Any:
+        """The first answer of a saga that has ended, to the very request that started it; errors as `start`."""
+        handle = self.temporal.get_workflow_handle(id)
+        try:
+            memo = await (await handle.describe()).memo_value(MEMO, default=SagaMemo(), type_hint=SagaMemo)
+            if memo.fingerprint != fingerprint:
+                raise CommandIdReused(
+                    f"{id} has ended, and was started by another request; ask for its result, or take a new id"
+                )
+            async with asyncio.timeout(self.settings.answer_seconds):
+                answer = await handle.query(answered)
+        except TimeoutError:
+            raise self._no_answer(id) from None
+        except WorkflowQueryFailedError as error:
+            raise SagaError(f"{id} has ended, and says nothing of itself: {error}; ask for its result") from error
+        except RPCError as error:
+            raise self.away(error) from error
+        if isinstance(answer, Refusal):
+            raise answer.error()
+        if answer is None:
+            raise SagaError(f"{id} has ended before it could be accepted; ask for its result")
+        return answer
 
     async def run(
         self,

@@ -36,7 +36,7 @@ from amends.messages import Command
 from amends.mount import checked, join_handlers, run_child
 from amends.outcomes import SagaUndone, given_up, is_failure, undone_child, why_undone
 from amends.parking import Parking
-from amends.records import Position, Receipt, UndoStep
+from amends.records import Position, Receipt, Refusal, UndoStep
 from amends.repair import Abandon
 from amends.saga_state import BRANCH, Registered, Run, begin_run
 from amends.steps import Call, Step, Undo
@@ -131,6 +131,11 @@ class Saga:
         await self._turn_back(undone)
         await close(self._run, self._conduct, self._undoing)
         raise bad_end(self._run, undone) from error
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The no that made it turn back, if it was one."""
+        return self._run.failure.refusal if self._run.failure else None
 
     @property
     def failure(self) -> SagaUndone | None:

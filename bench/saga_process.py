@@ -97,6 +97,7 @@ async def ours(url: str, temporal: str) -> AsyncIterator[Place]:
                     request,
                     id=f"order-{request.order_id}",
                     accepted=PlaceOrder.accepted,
+                    answered=PlaceOrder.answered,
                     labels={"order_id": request.order_id},
                     attributes={"OrderId": request.order_id, "CustomerId": request.customer_id},
                     summary="1 piece",

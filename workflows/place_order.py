@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.catalogue import Catalogue
 from amends import Call, Key, Position, Process, Saga, SagaUndone, Value
+from amends.records import Refusal
 from domain.order import Cancel, Complete, Place
 from domain.stock import CommitStock
 from domain.values import Line, OrderLines, PricedLine, total_of
@@ -92,6 +93,11 @@ class PlaceOrder(Process[OrderRequest, OrderOutcome]):
     @accepted.validator
     def _same_order(self, fingerprint: str) -> None:
         self.saga.check_same_request(fingerprint)
+
+    @workflow.query
+    def answered(self) -> Acceptance | Refusal | None:
+        """What `accepted` has said, or would have, for who asks again when all is over."""
+        return self._accepted or self.saga.refusal
 
     @workflow.update
     def cancel(self) -> Position:

@@ -10,6 +10,7 @@ from activities.gateway import Refund
 from activities.payments import Payments
 from activities.returns import ReturnRequest, Returns
 from amends import Call, Key, Money, Position, Process, Saga, SagaUndone, Value
+from amends.records import Refusal
 from domain.order import CompleteReturn, ReturnGoods, WithdrawReturn
 from domain.payment import RecordRefund
 from domain.stock import ReceiveStock
@@ -100,6 +101,11 @@ class RefundOrder(Process[RefundRequest, RefundOutcome]):
     @accepted.validator
     def _same_refund(self, fingerprint: str) -> None:
         self.saga.check_same_request(fingerprint)
+
+    @workflow.query
+    def answered(self) -> RefundAcceptance | Refusal | None:
+        """What `accepted` has said, or would have, for who asks again when all is over."""
+        return self._accepted or self.saga.refusal
 
     async def _look_up(self, saga: Saga, request: RefundRequest) -> tuple[PricedLine, ...]:
         question = ReturnRequest(order_id=request.order_id, lines=request.lines)

@@ -16,14 +16,15 @@ from temporalio.service import RPCStatusCode
 from temporalio.testing import TimeSkipper
 
 from activities import sandbox_gateway
-from amends import InvalidInput, Money, Position
-from amends.client import Client
+from amends import InvalidInput, Money, Position, Refused
+from amends.client import Client, fingerprint_of
 from amends.connect import connect
 from amends.embedded import EmbeddedTemporal
 from amends.errors import CommandIdReused, NoAnswer
 from amends.policies import CALL
 from amends.projection_workflow import start_projections
 from amends.settings import Settings
+from amends.visibility import MEMO, SagaMemo
 from amends.worker import open_worker
 from app import app
 from client import Shop, TooLate
@@ -569,3 +570,56 @@ async def test_given_many_orders_for_too_few_goods_when_placed_at_once_then_none
     assert all(level.available >= 0 for level in levels)
     found = await market.shop.query(order_history.orders_of(customer))
     assert sorted(row.order_id for row in found) == sorted(outcome.order_id for outcome in outcomes)
+
+
+# The first answer, lost
+
+
+async def begun_without_an_answer(market: Market, request: OrderRequest) -> None:
+    """A server that dies may start the saga and lose the update that waits for its first answer."""
+    client, id = market.shop.client, f"order-{request.order_id}"
+    sealed = await client.keys.seal(request, id)
+    memo = {MEMO: SagaMemo(actor="market", fingerprint=fingerprint_of(sealed))}
+    handle = await client.temporal.start_workflow(
+        PlaceOrder.run, sealed, id=id, task_queue=client.settings.task_queue, memo=memo
+    )
+    await handle.result()
+
+
+async def test_given_an_order_whose_first_answer_got_lost_when_it_is_placed_again_after_its_end_then_it_is_told(
+    any_market: Market,
+) -> None:
+    market, order_id, lines = any_market, name("order"), await any_market.lines(1)
+    request = OrderRequest(order_id=order_id, customer_id=await market.customer(), lines=tuple(lines), payment=card())
+    await begun_without_an_answer(market, request)
+
+    placed = await market.shop.place_order(request.customer_id, lines, card(), request_id=order_id)
+
+    assert (await placed.result()).status == "completed"
+    assert await market.charges(order_id) == 1
+    with pytest.raises(CommandIdReused):
+        await market.shop.place_order(request.customer_id, lines, card("tok_declined"), request_id=order_id)
+
+
+async def test_given_an_order_that_was_refused_and_nobody_told_when_it_is_placed_again_then_the_refusal_is_told(
+    any_market: Market,
+) -> None:
+    market, order_id = any_market, name("order")
+    sku, customer = await market.product(), await market.customer()
+    request = OrderRequest(
+        order_id=order_id, customer_id=customer, lines=(Line(sku=f"no-{sku}", quantity=1),), payment=card()
+    )
+    await begun_without_an_answer(market, request)
+
+    with pytest.raises((Refused, InvalidInput)) as told:
+        await market.shop.client.start(
+            PlaceOrder,
+            request,
+            id=f"order-{order_id}",
+            accepted=PlaceOrder.accepted,
+            answered=PlaceOrder.answered,
+            labels={},
+            attributes={},
+            summary="again",
+        )
+    assert f"no-{sku}" in str(told.value)
