@@ -1,6 +1,7 @@
 """The engine's half of a client: commands, sagas, queries; an application puts its own verbs on top.
 
 It stays light to import: what connecting needs, SQLAlchemy and psycopg among it, is imported when somebody connects.
+Longer than other modules, for it is one class: what a client can do is found in one place.
 """
 
 from __future__ import annotations
@@ -162,10 +163,7 @@ class Client:
             Unavailable: Temporal does not answer; what was asked for may have been done, or be done later.
         """
         request_id = checked_request_id(request_id)
-        if problems := bad_texts(command) | posing_texts(command):
-            raise InvalidInput(problems)
-        if has_personal(command):
-            command = await self.keys.seal(command, stream_of(command))
+        command = await self._ready(command, stream_of(command) if has_personal(command) else "")
         request = CommandRequest(name=command.message_name, data=command.model_dump(mode="json"))
         id, fingerprint = f"command-{request_id}", fingerprint_of(request)
         handle: WorkflowHandle[Any, Receipt] = self.temporal.get_workflow_handle(id, result_type=Receipt)
@@ -241,10 +239,7 @@ class Client:
             SagaError: it failed before it could answer.
             Unavailable: Temporal does not answer; the saga may have started.
         """
-        if problems := bad_texts(request) | posing_texts(request):
-            raise InvalidInput(problems)
-        if has_personal(request):
-            request = await self.keys.seal(request, id)
+        request = await self._ready(request, id)
         fingerprint = fingerprint_of(request)
         starting = WithStartWorkflowOperation(
             process.run,
@@ -282,6 +277,12 @@ class Client:
             await _heard(starting)
             again = "it may run all the same, so ask again with the request id that is in it"
             raise self.away(error, f"{id}: {again}") from error
+
+    async def _ready(self, sent: Request, subject: str) -> Request:
+        """A request as it may leave us: looked through, and sealed for whom its personal data are of."""
+        if problems := bad_texts(sent) | posing_texts(sent):
+            raise InvalidInput(problems)
+        return await self.keys.seal(sent, subject) if has_personal(sent) else sent
 
     async def _answered(self, id: str, fingerprint: str, answered: Any) -> Any:
         """The first answer of a saga that has ended, to the very request that started it; errors as `start`."""
@@ -337,10 +338,7 @@ class Client:
             SagaError: it failed.
             Unavailable: Temporal does not answer; the saga may have started.
         """
-        if problems := bad_texts(request) | posing_texts(request):
-            raise InvalidInput(problems)
-        if has_personal(request):
-            request = await self.keys.seal(request, id)
+        request = await self._ready(request, id)
         started: Any = process.run  # which of the handle's overloads it fits, mypy says one time and not another
         handle: WorkflowHandle[Any, Result] = self.temporal.get_workflow_handle_for(started, id)
         try:
