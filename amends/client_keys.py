@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from amends.connections import AWAY, address_of, database_away
-from amends.database import open_pool
+from amends.database import Pool, open_pool
 from amends.errors import ServerFailed
 from amends.personal_keys import key_for, sealed_model
-
-if TYPE_CHECKING:
-    from amends.database import Pool
 
 __all__ = ["ClientKeys"]
 
@@ -33,6 +31,7 @@ class ClientKeys:
     def __init__(self, url: str) -> None:
         self._url = url
         self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
         self._pool: Pool | None = None
 
     async def seal(self, model: M, subject: str) -> M:
@@ -47,9 +46,11 @@ class ClientKeys:
             Unavailable: the database does not answer.
         """
         try:
-            if self._pool is None:
-                self._pool = await self._stack.enter_async_context(open_pool(self._url, "client", CONNECTIONS))
-            async with self._pool.connection() as connection:
+            async with self._opening:  # many may need their first key at once, and are to share one pool
+                if self._pool is None:
+                    self._pool = await self._stack.enter_async_context(open_pool(self._url, "client", CONNECTIONS))
+                pool = self._pool
+            async with pool.connection() as connection:
                 key = await key_for(connection, subject)
         except (*AWAY, ServerFailed) as error:
             raise database_away(error, address_of(self._url)) from error

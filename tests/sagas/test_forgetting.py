@@ -21,6 +21,7 @@ from temporalio.service import RPCError
 
 from amends import Context, Recorded, Refused
 from amends.changes import Rows
+from amends.client_keys import CONNECTIONS
 from amends.database import open_pool
 from amends.errors import Forgotten, InvalidInput
 from amends.feed import Feed
@@ -61,6 +62,7 @@ where c.relkind in ('r', 'm') and n.nspname not in ('pg_catalog', 'information_s
 """
 AGAIN = RebuildRequest(name="customers", version=customers.version, actor="operator", reason="to see whether it can")
 
+OPEN = "select count(*)::int from pg_stat_activity where application_name = %s and datname = current_database()"
 REVENUE = "select sum(revenue)::bigint, count(*) from views.daily_revenue"
 """What the shop has earned."""
 
@@ -350,3 +352,12 @@ async def test_given_an_event_that_a_read_model_chokes_on_when_parked_then_the_r
 
     [(error,)] = await rows(database_url, "select error from amends.dead_letters")
     assert error == "ValueError: [personal] <[personal]> is none for choosy_v1"
+
+
+async def test_given_a_client_that_registers_many_at_once_when_it_needs_keys_then_they_share_its_few_connections(
+    market: Market,
+) -> None:
+    await asyncio.gather(*(market.customer() for _ in range(30)))
+
+    [(connections,)] = await rows(market.url, OPEN, "amends-client")
+    assert 1 <= connections <= CONNECTIONS
